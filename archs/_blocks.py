@@ -1,0 +1,170 @@
+"""Parts that more than one architecture is made of.
+
+Shape letters: B images, H rows, W columns, C channels of the body, s scale. The body works on
+[B, H, W, C]: linear layers and norms act on the last axis, convolutions see it as channels-last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
+
+
+def hidden_features(dim: int, mlp_ratio: float) -> int:
+    """Width of an MLP; the small term undoes the rounding of a ratio read back from shapes."""
+    return int(dim * mlp_ratio + 1e-6)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact (erf) GELU between: [..., C] to [..., C]."""
+
+    def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C]."""
+        y: Tensor = self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
+        return y
+
+
+class DropPath(nn.Module):
+    """In training, drop a residual branch for whole images with a probability, and rescale.
+
+    Source: Huang et al., "Deep Networks with Stochastic Depth", arXiv:1603.09382.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] to [B, ...]."""
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+
+class PatchEmbed(nn.Module):
+    """The norm before the first group; the name is the official one of its parameters."""
+
+    def __init__(self, dim: int, patch_norm: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim) if patch_norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        return x if self.norm is None else self.norm(x)
+
+
+def body_conv(dim: int, resi_connection: str) -> nn.Module:
+    """The convolution that ends a group: one 3x3, or for "3conv" a bottleneck of 3x3, 1x1, 3x3."""
+    if resi_connection == "1conv":
+        return nn.Conv2d(dim, dim, 3, 1, 1)
+    return nn.Sequential(
+        nn.Conv2d(dim, dim // 4, 3, 1, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(dim // 4, dim // 4, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(dim // 4, dim, 3, 1, 1),
+    )
+
+
+def on_map(conv: nn.Module, x: Tensor) -> Tensor:
+    """Run a convolution on [B, H, W, C]; the permutations only rename axes, nothing is copied."""
+    y: Tensor = conv(x.permute(0, 3, 1, 2))
+    return y.permute(0, 2, 3, 1)
+
+
+class Blocks(nn.Module):
+    """Blocks one after the other, each taking and giving [B, H, W, C]."""
+
+    def __init__(self, blocks: Iterable[nn.Module], use_checkpoint: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.use_checkpoint = use_checkpoint
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; with use_checkpoint, training recomputes activations."""
+        for block in self.blocks:
+            if self.use_checkpoint and self.training:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
+
+
+class ResidualGroup(nn.Module):
+    """Blocks, a convolution, and the group's input added: RSTB in SwinIR."""
+
+    def __init__(self, blocks: Iterable[nn.Module], conv: nn.Module, use_checkpoint: bool) -> None:
+        super().__init__()
+        self.residual_group = Blocks(blocks, use_checkpoint)
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        return on_map(self.conv, self.residual_group(x)) + x
+
+
+def drop_path_rates(rate: float, depths: tuple[int, ...]) -> list[list[float]]:
+    """Rates rising linearly from 0 to `rate` over all blocks, group by group."""
+    last = max(sum(depths) - 1, 1)
+    flat = iter([rate * i / last for i in range(sum(depths))])
+    return [[next(flat) for _ in range(depth)] for depth in depths]
+
+
+def init_linear(module: nn.Module) -> None:
+    """Initialise linear layers and norms as the Swin family does; for `nn.Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def reflect_index(length: int, padded: int, device: torch.device) -> Tensor:
+    """Where each pixel of an axis grown at its end comes from, reflecting as often as needed.
+
+    The edge pixel is not repeated: 0 1 2 grows to 0 1 2 1 0 1 ...; one pixel is repeated.
+    """
+    period = max(2 * (length - 1), 1)
+    at = torch.arange(padded, device=device) % period
+    return torch.minimum(at, period - at)
+
+
+def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
+    """Grow [B, H, W, C] at the bottom and right by reflection to multiples of two numbers."""
+    for dim, unit in ((1, multiple[0]), (2, multiple[1])):
+        length = x.shape[dim]
+        padded = -(-length // unit) * unit
+        if padded != length:
+            x = x.index_select(dim, reflect_index(length, padded, x.device))
+    return x
+
+
+class IgnoresDerived(nn.Module):
+    """A module whose official counterpart also stores tensors that follow from its configuration.
+
+    Loading a state dict drops those entries, whatever they hold: they are computed, never trusted.
+    """
+
+    derived: tuple[str, ...] = ()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in self.derived:
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *args)

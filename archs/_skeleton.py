@@ -1,0 +1,242 @@
+"""The outer network that the Swin super-resolution family shares, and its tails.
+
+Normalise, a first convolution, groups of blocks with a long residual, a tail that enlarges. The
+architectures differ in their blocks, in padding and in which tails they have.
+
+Source: Liang et al., "SwinIR", arXiv:2108.10257, figure 2. Parameter names are the official ones.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore.archs._blocks import (
+    RGB_MEAN,
+    PatchEmbed,
+    ResidualGroup,
+    body_conv,
+    drop_path_rates,
+    init_linear,
+    on_map,
+)
+from restore.archs._spec import ArchConfig, StateDict
+
+Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
+ResiConnection = Literal["1conv", "3conv"]
+NUM_FEAT = 64  # channels of the tails; no official constructor has it as an argument
+SCALES = {
+    "pixelshuffle": (2, 3, 4, 8, 16),
+    "pixelshuffledirect": tuple(range(1, 17)),
+    "nearest+conv": (2, 4),
+    "": (1,),
+}
+
+# group, block within it, drop path rate -> a module from [B, H, W, C] to the same
+BlockFactory = Callable[[int, int, float], nn.Module]
+
+
+@dataclass(frozen=True)
+class SkeletonConfig(ArchConfig):
+    """Constructor arguments that the whole family shares, with the commonest official values."""
+
+    img_size: int | tuple[int, int] = 64  # training patch
+    patch_size: int = 1
+    in_chans: int = 3
+    embed_dim: int = 60
+    depths: tuple[int, ...] = (6, 6, 6, 6)  # blocks of each group
+    num_heads: tuple[int, ...] = (6, 6, 6, 6)  # of each group
+    mlp_ratio: float = 2.0
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.1
+    ape: bool = False
+    patch_norm: bool = True
+    use_checkpoint: bool = False  # recompute activations in training
+    upscale: int = 2
+    img_range: float = 1.0
+    upsampler: Upsampler = "pixelshuffledirect"
+    resi_connection: ResiConnection = "1conv"
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        for name, kinds in (("upsampler", Upsampler), ("resi_connection", ResiConnection)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ValueError(f"{name} is {self[name]!r}; expected one of {get_args(kinds)}")
+        scales = SCALES[self.upsampler]
+        if self.upscale not in scales:
+            raise ValueError(
+                f"upscale is {self.upscale}; upsampler {self.upsampler!r} makes {scales}"
+            )
+        if len(self.num_heads) != len(self.depths) or min((0, *self.depths, *self.num_heads)) < 0:
+            raise ValueError(f"num_heads {self.num_heads} do not go with depths {self.depths}")
+        if self.patch_size != 1 or self.ape:
+            raise ValueError(
+                f"patch_size={self.patch_size}, ape={self.ape}; only 1 and False, as in every "
+                "official model"
+            )
+
+
+class SwinSkeleton(nn.Module):
+    """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
+
+    def __init__(self, config: SkeletonConfig, block: BlockFactory) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.upscale = config.upscale
+        self.img_range = config.img_range
+        self.upsampler = config.upsampler
+        mean = RGB_MEAN if config.in_chans == 3 else (0.0,) * config.in_chans
+        # no buffer, as in official files; on the CPU also where parameters are only being sized
+        self.mean = torch.tensor(mean, device="cpu").view(1, config.in_chans, 1, 1)
+        self.conv_first = nn.Conv2d(config.in_chans, dim, 3, 1, 1)
+        self.patch_embed = PatchEmbed(dim, config.patch_norm)
+        self.pos_drop = nn.Dropout(config.drop_rate)
+        self.layers = nn.ModuleList(
+            ResidualGroup(
+                [block(group, j, rate) for j, rate in enumerate(rates)],
+                body_conv(dim, config.resi_connection),
+                config.use_checkpoint,
+            )
+            for group, rates in enumerate(drop_path_rates(config.drop_path_rate, config.depths))
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.conv_after_body = body_conv(dim, config.resi_connection)
+        self._build_tail(config.in_chans, dim)
+        self.apply(init_linear)
+
+    def _build_tail(self, in_chans: int, embed_dim: int) -> None:
+        if self.upsampler == "pixelshuffledirect":
+            self.upsample = nn.Sequential(
+                nn.Conv2d(embed_dim, in_chans * self.upscale**2, 3, 1, 1),
+                nn.PixelShuffle(self.upscale),
+            )
+            return
+        if self.upsampler == "":
+            self.conv_last = nn.Conv2d(embed_dim, in_chans, 3, 1, 1)
+            return
+        self.conv_before_upsample = nn.Sequential(
+            nn.Conv2d(embed_dim, NUM_FEAT, 3, 1, 1), nn.LeakyReLU(0.01)
+        )
+        if self.upsampler == "pixelshuffle":
+            self.upsample = pixel_shuffle_steps(self.upscale)
+        else:
+            self.conv_up1 = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
+            if self.upscale == 4:
+                self.conv_up2 = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
+            self.conv_hr = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
+        self.conv_last = nn.Conv2d(NUM_FEAT, in_chans, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, H, W] in 0..1 to [B, C_in, H * s, W * s], not clamped."""
+        mean = self.mean.to(device=x.device, dtype=x.dtype)
+        x = (x - mean) * self.img_range
+        # channels-last from the start: the body's [B, H, W, C] is then never copied
+        features = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        body = self._body(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y = self._tail(x, body + features)
+        return y / self.img_range + mean
+
+    def _body(self, features: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]: all groups between the first and the last residual."""
+        x = self.pos_drop(self.patch_embed(features))
+        for group in self.layers:
+            x = group(x)
+        return on_map(self.conv_after_body, self.norm(x))
+
+    def _tail(self, x: Tensor, f: Tensor) -> Tensor:
+        if self.upsampler == "":
+            return cast(Tensor, x + self.conv_last(f))
+        if self.upsampler == "pixelshuffledirect":
+            return cast(Tensor, self.upsample(f))
+        f = self.conv_before_upsample(f)
+        if self.upsampler == "pixelshuffle":
+            return cast(Tensor, self.conv_last(self.upsample(f)))
+        f = F.leaky_relu(self.conv_up1(F.interpolate(f, scale_factor=2.0)), 0.2)
+        if self.upscale == 4:
+            f = F.leaky_relu(self.conv_up2(F.interpolate(f, scale_factor=2.0)), 0.2)
+        return cast(Tensor, self.conv_last(F.leaky_relu(self.conv_hr(f), 0.2)))
+
+
+def pixel_shuffle_steps(scale: int) -> nn.Sequential:
+    """Convolutions and pixel shuffles: one step of 3 for 3, else steps of 2."""
+    step, count = (3, 1) if scale == 3 else (2, scale.bit_length() - 1)
+    layers: list[nn.Module] = []
+    for _ in range(count):
+        layers += [nn.Conv2d(NUM_FEAT, NUM_FEAT * step**2, 3, 1, 1), nn.PixelShuffle(step)]
+    return nn.Sequential(*layers)
+
+
+def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
+    """Arguments of `SkeletonConfig` that keys and shapes tell.
+
+    Args:
+        state: keys under official names.
+        heads: key of a tensor in the first block of each group, with {} for the group, one of
+            whose sides is the number of heads: the last but for a linear layer, then the first.
+
+    Raises:
+        KeyError: a key that the family has is missing.
+    """
+    embed_dim, in_chans = state["conv_first.weight"].shape[:2]
+    depths = _read_depths(state)
+    upsampler, upscale = _read_tail(state, in_chans)
+    sides = [state[heads.format(group)].shape for group in range(len(depths))]
+    return {
+        "in_chans": in_chans,
+        "embed_dim": embed_dim,
+        "depths": depths,
+        "num_heads": tuple(side[0] if heads.endswith(".weight") else side[-1] for side in sides),
+        "mlp_ratio": state[BLOCK.format(0, 0) + "mlp.fc1.weight"].shape[0] / embed_dim,
+        "patch_norm": "patch_embed.norm.weight" in state,
+        "upscale": upscale,
+        "upsampler": upsampler,
+        "resi_connection": "3conv" if "conv_after_body.0.weight" in state else "1conv",
+    }
+
+
+def skeleton_evidence(config: SkeletonConfig) -> tuple[str, ...]:
+    """Which keys told the arguments that `read_skeleton` reads."""
+    return (
+        f"conv_first.weight: embed_dim {config.embed_dim}, in_chans {config.in_chans}",
+        f"layers.*.residual_group.blocks.*: depths {list(config.depths)}",
+        f"mlp.fc1.weight: mlp_ratio {config.mlp_ratio:g}",
+        f"tail: upsampler {config.upsampler!r}, upscale {config.upscale}",
+        f"conv_after_body: resi_connection {config.resi_connection!r}",
+    )
+
+
+def _read_tail(state: StateDict, in_chans: int) -> tuple[Upsampler, int]:
+    if "conv_up1.weight" in state:
+        return "nearest+conv", 4 if "conv_up2.weight" in state else 2
+    if "conv_before_upsample.0.weight" in state:
+        steps = [v.shape[0] for k, v in state.items() if re.fullmatch(r"upsample\.\d+\.weight", k)]
+        return "pixelshuffle", math.prod(math.isqrt(max(n // NUM_FEAT, 1)) for n in steps)
+    if "upsample.0.weight" in state:
+        return "pixelshuffledirect", math.isqrt(state["upsample.0.weight"].shape[0] // in_chans)
+    return "", 1
+
+
+def _read_depths(state: StateDict) -> tuple[int, ...]:
+    blocks: dict[int, int] = {}
+    for key in state:
+        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", key):
+            group, block = int(found[1]), int(found[2])
+            blocks[group] = max(blocks.get(group, 0), block + 1)
+    return tuple(blocks[group] for group in sorted(blocks))
+
+
+BLOCK = "layers.{}.residual_group.blocks.{}."  # where a block's parameters lie
+
+
+def has_skeleton(state: StateDict) -> bool:
+    """Whether the outer keys that every net of this family has are there."""
+    return {"conv_first.weight", "norm.weight"} <= state.keys() and any(
+        key.startswith("conv_after_body.") for key in state
+    )

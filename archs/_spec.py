@@ -1,0 +1,122 @@
+"""What the registry knows of an architecture, and the base of its configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from restore.errors import CheckpointError
+
+StateDict = Mapping[str, Tensor]
+C = TypeVar("C", bound="ArchConfig")
+
+
+@dataclass(frozen=True)
+class ArchConfig(Mapping[str, Any]):
+    """Constructor values under their official names; also a read-only mapping of them.
+
+    As attributes sequences are tuples; as a mapping (`config["depths"]`, `dict(config)`) they are
+    lists, as option files write them.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        """One value by its official name."""
+        if name not in _names(type(self)):
+            raise KeyError(name)
+        value = getattr(self, name)
+        return list(value) if isinstance(value, tuple) else value
+
+    def __iter__(self) -> Iterator[str]:
+        """The official names, in the constructor's order."""
+        return iter(_names(type(self)))
+
+    def __len__(self) -> int:
+        """How many values there are."""
+        return len(_names(type(self)))
+
+    def replaced(self: C, values: Mapping[str, Any], where: str) -> C:
+        """A copy with some values replaced.
+
+        Args:
+            values: official constructor name to value; lists where the constructor takes lists.
+            where: named in messages.
+
+        Raises:
+            CheckpointError: a name that the constructor does not have, or a value it cannot take.
+        """
+        names = _names(type(self))
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
+                raise CheckpointError(f"{where}: config has no {name!r}{hint}")
+        try:
+            return dataclasses.replace(self, **{k: frozen(v) for k, v in values.items()})
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{where}: config {dict(values)} does not fit: {error}") from None
+
+
+def _names(config: type[ArchConfig]) -> list[str]:
+    return [field.name for field in dataclasses.fields(config)]
+
+
+def frozen(value: Any) -> Any:
+    """Lists of an option file as tuples, at every depth."""
+    return tuple(frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something that weights do not tell and that was assumed."""
+
+    fields: tuple[str, ...]  # giving any of these in `config` settles it
+    text: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a state dict says of its own configuration."""
+
+    config: ArchConfig
+    evidence: tuple[str, ...]  # what told what, for people
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """What sizes a network takes and how far its pixels see.
+
+    multiple: the image is padded to multiples of this many pixels (1: the net pads inside).
+    minimum: the smallest side the net itself takes.
+    align: tiles that start and end at multiples of it see the windows of the whole image.
+    halo: pixels of context on each side with which a tile agrees with the whole image.
+    """
+
+    multiple: int
+    minimum: int
+    align: int
+    halo: int
+
+
+@dataclass(frozen=True)
+class ArchSpec:
+    """One architecture: how to know its weights and how to build its network."""
+
+    name: str  # official class name, as `type:` in option files
+    family: str
+    paper: str
+    licence: str  # of the official weights
+    config: type[ArchConfig]
+    build: Callable[[Any], nn.Module]
+    claims: Callable[[StateDict], bool]  # cheap: is this structure ours?
+    read_config: Callable[[StateDict], Reading]
+    variant: Callable[[Any], str]  # a person's name for the configuration
+    scale: Callable[[Any], int]
+    in_channels: Callable[[Any], int]
+    input_rule: Callable[[Any], InputRule]
+    derived: Callable[[Any], dict[str, Callable[[], Tensor]]]  # official buffers, by key

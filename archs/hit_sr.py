@@ -1,0 +1,360 @@
+"""HiT-SR: correlation without softmax in windows that grow from block to block.
+
+Paper:    Zhang et al., "HiT-SR: Hierarchical Transformer for Efficient Image Super-Resolution",
+          arXiv:2407.05878.
+Weights:  github.com/XiangZ-0/HiT-SR (Apache-2.0); parameter names are theirs. Three networks:
+          HiT_SIR, HiT_SNG (adds n-gram context) and HiT_SRF (adds a depthwise convolution).
+Written:  anew, from the paper and from the names and shapes in those files.
+Differs:  reflects as often as needed, so that no map is too small for a window; where the official
+          networks run, outputs and gradients agree to rounding.
+
+Shape letters: B images, H rows, W columns, C channels of the body, wh x ww a window of N pixels,
+M blocks of reduced values in it, T = (2 wh - 1)(2 ww - 1) offsets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore.archs._blocks import (
+    DropPath,
+    Mlp,
+    hidden_features,
+    on_map,
+    pad_to_multiple,
+)
+from restore.archs._ngram import BIGRAM, NgramPartition
+from restore.archs._skeleton import (
+    BLOCK,
+    SkeletonConfig,
+    SwinSkeleton,
+    has_skeleton,
+    read_skeleton,
+    skeleton_evidence,
+)
+from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
+from restore.kernels.channel_correlation import channel_correlation
+from restore.kernels.spatial_correlation import spatial_correlation
+from restore.kernels.windows import Size, relative_position_index
+
+
+@dataclass(frozen=True)
+class HiTConfig(SkeletonConfig):
+    """The official constructors' arguments; defaults are those of the published x4 models."""
+
+    drop_path_rate: float = 0.0
+    upscale: int = 4
+    base_win_size: tuple[int, int] = (8, 8)
+    value_drop_rate: float = 0.0
+    hier_win_ratios: tuple[float, ...] = (0.5, 1, 2, 4, 6, 8)  # of block j's window to the base
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
+        if self.embed_dim % 2 or any(self.embed_dim // 2 % heads for heads in self.num_heads):
+            raise ValueError(
+                f"num_heads {self.num_heads} do not divide embed_dim / 2 = {self.embed_dim / 2}"
+            )
+        if max(self.depths) > len(self.hier_win_ratios):
+            raise ValueError(
+                f"depths {self.depths} need {max(self.depths)} hier_win_ratios; "
+                f"found {self.hier_win_ratios}"
+            )
+        if self.value_drop_rate:
+            raise ValueError(
+                f"value_drop_rate={self.value_drop_rate}; only 0, as in all official models"
+            )
+        for window, reduction in zip(self.windows, self.reductions, strict=True):
+            if min(window) < 1 or window[0] % reduction[0] or window[1] % reduction[1]:
+                raise ValueError(
+                    f"base_win_size {self.base_win_size} with hier_win_ratios "
+                    f"{self.hier_win_ratios} gives window {window} and reduction {reduction}"
+                )
+
+    @property
+    def windows(self) -> list[Size]:
+        """The window of block j of every group."""
+        rows, cols = self.base_win_size
+        return [(int(rows * ratio), int(cols * ratio)) for ratio in self.hier_win_ratios]
+
+    @property
+    def reductions(self) -> list[Size]:
+        """Pixels that one reduced value of block j stands for: none below the base window."""
+        rows, cols = self.base_win_size
+        return [(max(h // rows, 1), max(w // cols, 1)) for h, w in self.windows]
+
+
+class GatedProjection(nn.Module):
+    """A convolution branch times a linear one: [B, H, W, C] to queries and values [B, H, W, C]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        narrow = dim // 5
+        self.conv = nn.Sequential(
+            nn.Conv2d(dim, narrow, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, narrow, 3, 1, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, dim, 1),
+        )
+        self.linear = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        return on_map(self.conv, x) * on_map(self.linear, x)
+
+
+class PositionMlp(nn.Module):
+    """A bias for each head and offset between pixels: [T, 2] to [T, heads]."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        width = dim // 4
+        self.pos_proj = nn.Linear(2, width)
+        self.pos1 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+        self.pos2 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+        self.pos3 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_heads))
+
+    def forward(self, offsets: Tensor) -> Tensor:
+        """[T, 2] in pixels to [T, heads]."""
+        return cast(Tensor, self.pos3(self.pos2(self.pos1(self.pos_proj(offsets)))))
+
+
+class Correlation(nn.Module):
+    """Spatial and channel self-correlation in windows: [B, H, W, C] to [B, H, W, C]."""
+
+    def __init__(
+        self, config: HiTConfig, window_size: Size, reduction: Size, heads: int, ngram: bool
+    ) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.window_size = window_size
+        self.reduction = reduction
+        self.num_heads = heads
+        self.qv = GatedProjection(dim)
+        self.ngram_window_partition = NgramPartition(dim, window_size, heads) if ngram else None
+        self.spatial_linear = nn.Linear(reduction[0] * reduction[1], 1)
+        self.pos = PositionMlp(dim // 4, heads)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(config.drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
+        qv = self.qv(x)
+        if self.ngram_window_partition is not None:
+            context = self.ngram_window_partition.ngram_context(qv)
+            rows, cols = self.window_size
+            qv = qv + context.repeat_interleave(rows, 1).repeat_interleave(cols, 2)
+        spatial = spatial_correlation(
+            qv,
+            self.spatial_linear.weight,
+            self.spatial_linear.bias,
+            self.position_bias(),
+            self.window_size,
+            reduction=self.reduction,
+            num_heads=self.num_heads,
+        )
+        channel = channel_correlation(qv, self.window_size)
+        y = self.proj(torch.cat([spatial, channel], dim=-1))
+        return cast(Tensor, self.proj_drop(y))
+
+    def position_bias(self) -> Tensor:
+        """[heads, N, M]: the mean bias of each pixel to the pixels of each block.
+
+        The mean over a block is taken on the table of offsets, not on all pairs of pixels.
+        """
+        (wh, ww), (rh, rw) = self.window_size, self.reduction
+        weight = self.pos.pos_proj.weight
+        dy = torch.arange(1 - wh, wh, device=weight.device, dtype=weight.dtype)
+        dx = torch.arange(1 - ww, ww, device=weight.device, dtype=weight.dtype)
+        offsets = torch.stack(torch.meshgrid(dy, dx, indexing="ij"), dim=-1)
+        table = self.pos(offsets.flatten(0, 1)).view(2 * wh - 1, 2 * ww - 1, -1)
+        table = F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
+        rows = _first_offset(wh, rh, weight.device)  # [wh, wh / rh]
+        cols = _first_offset(ww, rw, weight.device)  # [ww, ww / rw]
+        bias = table[:, rows[:, None, :, None], cols[None, :, None, :]]
+        return bias.flatten(3).flatten(1, 2)
+
+
+def _first_offset(window: int, block: int, device: torch.device) -> Tensor:
+    """[window, window / block]: where the offsets from a pixel to a block's pixels begin."""
+    pixel = torch.arange(window, device=device)
+    start = torch.arange(0, window, block, device=device)
+    return pixel[:, None] - start[None, :] + window - block
+
+
+class ConvMlp(Mlp):
+    """An MLP with a 5 x 5 depthwise convolution, itself residual, on its hidden map."""
+
+    def __init__(self, dim: int, hidden: int, drop: float) -> None:
+        super().__init__(dim, hidden, drop)
+        self.dwconv = nn.Module()
+        self.dwconv.depthwise_conv = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 5, 1, 2, groups=hidden), nn.GELU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        hidden = F.gelu(self.fc1(x))
+        hidden = hidden + on_map(cast(nn.Module, self.dwconv.depthwise_conv), hidden)
+        return cast(Tensor, self.drop(self.fc2(self.drop(hidden))))
+
+
+class HiTBlock(nn.Module):
+    """Correlation, then an MLP, each added behind its norm: [B, H, W, C] to [B, H, W, C]."""
+
+    def __init__(
+        self, config: HiTConfig, name: str, index: int, heads: int, drop_path: float
+    ) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        window, reduction = config.windows[index], config.reductions[index]
+        ngram = name == "HiT_SNG"
+        # a window needs a neighbour for its context
+        self.multiple = (2 * window[0], 2 * window[1]) if ngram else window
+        self.correlation = Correlation(config, window, reduction, heads, ngram)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.drop_path = DropPath(drop_path)
+        mlp = ConvMlp if name == "HiT_SRF" else Mlp
+        self.mlp = mlp(dim, hidden_features(dim, config.mlp_ratio), config.drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        h, w = x.shape[1:3]
+        y = self.correlation(pad_to_multiple(x, self.multiple))[:, :h, :w]
+        x = x + self.drop_path(self.norm1(y))
+        out: Tensor = x + self.drop_path(self.norm2(self.mlp(x)))
+        return out
+
+
+class HiT(SwinSkeleton):
+    """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
+
+    def __init__(self, config: HiTConfig, name: str) -> None:
+        super().__init__(
+            config,
+            lambda group, j, rate: HiTBlock(config, name, j, config.num_heads[group], rate),
+        )
+
+
+FIRST = BLOCK.format(0, 0)
+UNIGRAM = "correlation.ngram_window_partition.ngram_context.unigram_embed.weight"
+EVIDENCE = {
+    "HiT_SIR": "a plain MLP",
+    "HiT_SNG": "ngram_context",
+    "HiT_SRF": "mlp.dwconv",
+}
+
+
+def which(state: StateDict) -> str | None:
+    """Name of the network whose weights `state` holds, or None if it is none of the three."""
+    if not has_skeleton(state) or FIRST + "correlation.qv.linear.weight" not in state:
+        return None
+    if FIRST + "mlp.dwconv.depthwise_conv.0.weight" in state:
+        return "HiT_SRF"
+    return "HiT_SNG" if FIRST + UNIGRAM in state else "HiT_SIR"
+
+
+def read_config(state: StateDict) -> Reading:
+    """Every argument that keys and shapes tell; the official value for the rest."""
+    name = which(state) or "HiT_SIR"
+    common = read_skeleton(state, heads=BLOCK.format("{}", 0) + "correlation.pos.pos3.2.weight")
+    depths = common["depths"]
+    blocks = [BLOCK.format(depths.index(max(depths)), j) for j in range(max(depths))]
+    reductions = [
+        math.isqrt(state[b + "correlation.spatial_linear.weight"].shape[1]) for b in blocks
+    ]
+    if name == "HiT_SNG":
+        windows = [state[b + UNIGRAM].shape[2] for b in blocks]
+        base, doubts = _read_base(windows, reductions)
+        ratios = tuple(_whole(window / base) for window in windows)
+    else:
+        base, ratios, doubts = _assume_ratios(reductions)
+    config = HiTConfig(**common, base_win_size=(base, base), hier_win_ratios=ratios)
+    evidence = (
+        f"correlation.qv.linear and {EVIDENCE[name]}: {name}",
+        *skeleton_evidence(config),
+        f"correlation.spatial_linear: values reduced by {reductions}, windows {config.windows}",
+    )
+    return Reading(config, evidence, doubts)
+
+
+def _read_base(windows: list[int], reductions: list[int]) -> tuple[int, tuple[Doubt, ...]]:
+    for window, reduction in zip(windows, reductions, strict=True):
+        if reduction > 1:
+            return window // reduction, ()
+    base = max(windows)
+    text = f"no block reduces its values, so base_win_size leaves no trace: taken as {[base, base]}"
+    return base, (Doubt(("base_win_size",), text),)
+
+
+def _assume_ratios(reductions: list[int]) -> tuple[int, tuple[float, ...], tuple[Doubt, ...]]:
+    """Windows leave a trace only above the base; below it the published order is assumed."""
+    whole = reductions.count(1)
+    small = [0.5 ** (whole - 1 - i) for i in range(whole)]
+    ratios = tuple(_whole(r) for r in [*small, *reductions[whole:]])
+    if reductions == [1, 1, 2, 4, 6, 8]:
+        return 8, ratios, ()
+    text = (
+        "window sizes leave no trace in these weights: taken as base_win_size=[8, 8] and "
+        f"hier_win_ratios={list(ratios)}; if it was trained otherwise, give both"
+    )
+    return 8, ratios, (Doubt(("base_win_size", "hier_win_ratios"), text),)
+
+
+def _whole(ratio: float) -> float:
+    return int(ratio) if ratio == int(ratio) else ratio
+
+
+def _derived(name: str, config: HiTConfig) -> dict[str, Callable[[], Tensor]]:
+    """The buffers that official files hold beside the parameters, by key."""
+    if name != "HiT_SNG":
+        return {}
+    key = BLOCK + "correlation.ngram_window_partition.ngram_context.ngram_attn."
+    return {
+        key.format(g, j) + "relative_position_index": lambda: relative_position_index(BIGRAM)
+        for g, depth in enumerate(config.depths)
+        for j in range(depth)
+    }
+
+
+def _variant(name: str, config: HiTConfig) -> str:
+    """What a person calls this configuration."""
+    return f"{name.replace('_', '-')} x{config.upscale}"
+
+
+def _input_rule(name: str, config: HiTConfig) -> InputRule:
+    """No multiple: each block pads for itself. The minimum is that of the official networks."""
+    sides = [side for window in config.windows for side in window]
+    least = {"HiT_SIR": 2, "HiT_SNG": 2, "HiT_SRF": 4}[name]
+    align = math.lcm(*sides) * (2 if name == "HiT_SNG" else 1)
+    return InputRule(multiple=1, minimum=max(sides) // least + 1, align=align, halo=max(sides))
+
+
+def _spec(name: str) -> ArchSpec:
+    return ArchSpec(
+        name=name,
+        family="HiT-SR",
+        paper="arXiv:2407.05878",
+        licence="Apache-2.0",
+        config=HiTConfig,
+        build=lambda config: HiT(config, name),
+        claims=lambda state: which(state) == name,
+        read_config=read_config,
+        variant=lambda config: _variant(name, config),
+        scale=lambda config: config.upscale,
+        in_channels=lambda config: config.in_chans,
+        input_rule=lambda config: _input_rule(name, config),
+        derived=lambda config: _derived(name, config),
+    )
+
+
+SPECS = tuple(_spec(name) for name in ("HiT_SIR", "HiT_SNG", "HiT_SRF"))

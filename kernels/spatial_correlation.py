@@ -1,0 +1,124 @@
+"""Correlation of a window's pixels with its reduced values: attention without a softmax."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from restore.kernels import reference
+from restore.kernels.dispatch import Backend, choose
+from restore.kernels.windows import Size, window_partition, window_reverse
+
+OP = "spatial_correlation"
+
+
+def spatial_correlation(
+    qv: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    position_bias: Tensor,
+    window_size: Size,
+    *,
+    reduction: Size,
+    num_heads: int,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Correlate each pixel of a window with the window's values, reduced block by block.
+
+        r_m = sum_p weight_p v_p + bias          over the pixels p of block m
+        y_a = sum_m (q_a . r_m / d + position_bias[a, m]) r_m
+
+    for the N pixels a and the M = N / (rh * rw) blocks m of one window and head, with
+    d = C / 2 / num_heads.
+
+    Args:
+        qv: [B, H, W, C]: queries in the first half of the channels, values in the second, heads
+            before their channels. Floating point.
+        weight: [1, rh * rw]: one factor a pixel of a block, row by row, shared by all blocks and
+            channels.
+        bias: [1], added to every reduced value.
+        position_bias: [num_heads, N, M], in correlations.
+        window_size: wh rows and ww columns; they divide H and W.
+        reduction: rh rows and rw columns of a block; they divide wh and ww.
+        num_heads: divides C / 2.
+        backend: see `dispatch.choose`.
+
+    Returns:
+        [B, H, W, C / 2], dtype and device of qv.
+
+    Raises:
+        ValueError: a shape does not fit; the message has both sides.
+        BackendUnavailable: the named backend cannot run this call.
+
+    Source: Zhang et al., "HiT-SR", arXiv:2407.05878, section 3.3 (spatial self-correlation).
+    """
+    _check(qv, weight, position_bias, window_size, reduction, num_heads)
+    run = _folded if choose(OP, backend, torch_refuses(qv)) == "torch" else _reference
+    return run(qv, weight, bias, position_bias, window_size, reduction, num_heads)
+
+
+_reference = reference.spatial_correlation
+
+
+def torch_refuses(qv: Tensor) -> str | None:
+    """Why the folded path cannot run this call, or None if it can."""
+    if qv.dtype == torch.float64:
+        return "float64 runs the definition itself"
+    return None
+
+
+def _folded(
+    qv: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    position_bias: Tensor,
+    window_size: Size,
+    reduction: Size,
+    num_heads: int,
+) -> Tensor:
+    """The same, with sum_m (q . r_m) r_m folded to q (r^T r), which holds no [N, M] product.
+
+    The position bias is one matrix for all windows, so its product is one large product, with
+    the windows side by side as columns.
+    """
+    _, h, w, c = qv.shape
+    head_dim = c // 2 // num_heads
+    q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [n, N, C / 2] each
+    r = reference.reduce_values(v, weight, bias, window_size, reduction)  # [n, M, C / 2]
+    n, m, _ = r.shape
+    q = q.unflatten(-1, (num_heads, head_dim)).transpose(1, 2)  # [n, heads, N, d]
+    r = r.view(n, m, num_heads, head_dim).permute(2, 1, 0, 3)  # [heads, M, n, d]
+    by_position = position_bias.to(r.dtype) @ r.flatten(2)  # [heads, N, n * d]
+    r = r.permute(2, 0, 1, 3)  # [n, heads, M, d]
+    folded = r.transpose(-2, -1) @ r / head_dim  # [n, heads, d, d]
+    y = q @ folded + by_position.unflatten(-1, (n, head_dim)).permute(2, 0, 1, 3)
+    return window_reverse(y.transpose(1, 2).flatten(2), window_size, h, w)
+
+
+def _check(
+    qv: Tensor,
+    weight: Tensor,
+    position_bias: Tensor,
+    window_size: Size,
+    reduction: Size,
+    num_heads: int,
+) -> None:
+    if qv.dim() != 4 or qv.shape[-1] % 2:
+        raise ValueError(f"{OP}: qv is {tuple(qv.shape)}; expected [B, H, W, C] with an even C")
+    _, h, w, c = qv.shape
+    (wh, ww), (rh, rw) = window_size, reduction
+    if min(wh, ww) < 1 or h % wh or w % ww:
+        raise ValueError(f"{OP}: window_size {window_size} does not divide the map {(h, w)}")
+    if min(rh, rw) < 1 or wh % rh or ww % rw:
+        raise ValueError(f"{OP}: reduction {reduction} does not divide the window {window_size}")
+    if num_heads < 1 or c // 2 % num_heads:
+        raise ValueError(f"{OP}: num_heads={num_heads} does not divide C / 2 = {c // 2}")
+    if weight.numel() != rh * rw:
+        raise ValueError(
+            f"{OP}: weight has {weight.numel()} entries; reduction {reduction} needs {rh * rw}"
+        )
+    expected = (num_heads, wh * ww, wh * ww // (rh * rw))
+    if tuple(position_bias.shape) != expected:
+        raise ValueError(
+            f"{OP}: position_bias is {tuple(position_bias.shape)}; expected {expected}"
+        )

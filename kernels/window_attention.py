@@ -1,0 +1,89 @@
+"""Attention inside square, rectangular or stripe windows, straight from the qkv projection."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from restore.kernels import reference
+from restore.kernels.dispatch import Backend, choose
+from restore.kernels.windows import Size
+
+OP = "window_attention"
+
+
+def window_attention(
+    qkv: Tensor,
+    bias_table: Tensor,
+    window_size: Size,
+    shift: Size = (0, 0),
+    *,
+    num_heads: int,
+    scale: float | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Attend inside the windows of a map that is rolled by `shift` and rolled back after.
+
+        y_a = sum_b softmax_b(scale * q_a . k_b + table[offset(a, b)] + mask(a, b)) v_b
+
+    over the pixels a, b of one window and head. offset(a, b) is the row that
+    `windows.relative_position_index` gives; mask is -100 where the roll joined pixels of opposite
+    ends of the map in one window, else 0. A side of the window may be the whole side of the map
+    (stripes), and each axis has its own shift.
+
+    Args:
+        qkv: [B, H, W, 3C], or [B, H, W, 3, C] with any strides (so that branches can pass halves
+            of the channels), q before k before v, heads before their channels. Floating point.
+        bias_table: [(2 wh - 1)(2 ww - 1), num_heads], in logits.
+        window_size: wh rows and ww columns; they divide H and W.
+        shift: rows and columns by which the map is rolled up and left; each in 0 <= s < window.
+        num_heads: divides C.
+        scale: factor of the products; (C / num_heads) ** -0.5 if None.
+        backend: see `dispatch.choose`.
+
+    Returns:
+        [B, H, W, C], dtype and device of qkv.
+
+    Raises:
+        ValueError: a shape does not fit; the message has both sides.
+        BackendUnavailable: the named backend cannot run this call.
+
+    Source: Liu et al., "Swin Transformer", arXiv:2103.14030; rectangles: Chen et al., "Cross
+    Aggregation Transformer", arXiv:2211.13654.
+    """
+    if qkv.dim() == 4 and qkv.shape[-1] % 3 == 0:
+        qkv = qkv.unflatten(-1, (3, -1))
+    _check(qkv, bias_table, window_size, shift, num_heads)
+    if scale is None:
+        scale = (qkv.shape[-1] // num_heads) ** -0.5
+    if choose(OP, backend, torch_refuses(qkv)) == "torch":
+        from restore.kernels import window_attention_torch as fast
+
+        return fast.forward(qkv, bias_table, window_size, shift, num_heads, scale)
+    return reference.window_attention(qkv, bias_table, window_size, shift, num_heads, scale)
+
+
+def torch_refuses(qkv: Tensor) -> str | None:
+    """Why the path of stock fused ops cannot run this call, or None if it can."""
+    if qkv.dtype == torch.float64:
+        return "float64 runs the definition itself"
+    return None
+
+
+def _check(qkv: Tensor, bias_table: Tensor, window_size: Size, shift: Size, num_heads: int) -> None:
+    if qkv.dim() != 5 or qkv.shape[3] != 3:
+        raise ValueError(f"{OP}: qkv is {tuple(qkv.shape)}; expected [B, H, W, 3C]")
+    _, h, w, _, c = qkv.shape
+    wh, ww = window_size
+    if min(wh, ww) < 1 or h % wh or w % ww:
+        raise ValueError(f"{OP}: window_size {window_size} does not divide the map {(h, w)}")
+    if not (0 <= shift[0] < wh and 0 <= shift[1] < ww):
+        raise ValueError(f"{OP}: shift {shift} is not in 0 <= shift < {window_size}")
+    if num_heads < 1 or c % num_heads:
+        raise ValueError(f"{OP}: num_heads={num_heads} does not divide C={c}")
+    rows = (2 * wh - 1) * (2 * ww - 1)
+    if tuple(bias_table.shape) != (rows, num_heads):
+        raise ValueError(
+            f"{OP}: bias_table is {tuple(bias_table.shape)}; window_size {window_size} with "
+            f"{num_heads} heads needs {(rows, num_heads)}"
+        )

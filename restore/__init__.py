@@ -1,0 +1,44 @@
+"""Image restoration transformers: official weights in, faithful pictures out.
+
+    import restore
+
+    model = restore.load("HiT-SRF_x4.pth")
+    large = restore.upscale(small, model)
+
+The names below load on first use, so that `restore --help` need not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from restore.errors import RestoreError
+    from restore.imresize import imresize
+    from restore.load import load
+    from restore.metrics import psnr, ssim
+    from restore.model import Model
+    from restore.upscale import upscale
+
+__version__ = "0.1.0"
+__all__ = ["Model", "RestoreError", "imresize", "load", "psnr", "ssim", "upscale"]
+
+_HOME = {
+    "Model": "model",
+    "RestoreError": "errors",
+    "imresize": "imresize",
+    "load": "load",
+    "psnr": "metrics",
+    "ssim": "metrics",
+    "upscale": "upscale",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'restore' has no attribute {name!r}")
+    value = getattr(import_module(f"restore.{_HOME[name]}"), name)
+    globals()[name] = value  # a submodule of the same name would stand there otherwise
+    return value

@@ -1,0 +1,150 @@
+"""Weight files: from a path to a flat state dict of tensors, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from restore.errors import CheckpointError
+
+# In the order they are looked for: averaged weights are the ones that papers report.
+WRAPPERS = (
+    "params_ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "params-ema",
+)
+PREFIXES = ("module.", "netG.", "net_g.", "generator.", "model.", "_orig_mod.")
+METADATA_KEY = "restore"  # where a safetensors file of ours holds what weights do not tell
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weight file or a mapping held."""
+
+    source: str  # file name or "state dict", for messages
+    state: dict[str, Tensor]
+    key: str  # under which the weights lay; "" if they lay bare
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # {"arch", "config", ...} of ours
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a .pth, .pt, .ckpt or .safetensors file; the content decides which it is.
+
+    Pickles are read with `weights_only=True`: nothing in them is run.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no weight file, or a pickle that wants more
+            than tensors.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty; download or copy it again")
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        tensors, metadata = _read_safetensors(path)
+        return unwrap(tensors, str(path), metadata)
+    return unwrap(_read_pickle(path), str(path), {})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            stored = (file.metadata() or {}).get(METADATA_KEY, "{}")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: is no whole safetensors file ({error}); download or copy it again"
+        ) from error
+    try:
+        metadata = json.loads(stored)
+    except json.JSONDecodeError:
+        metadata = {}
+    return tensors, metadata if isinstance(metadata, dict) else {}
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on storage formats, of no use to a user
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
+        if wanted:
+            raise CheckpointError(
+                f"{path}: holds more than tensors (it wants {', '.join(wanted)}), and reading that "
+                "could run code; it is refused. Save its tensors alone, as .safetensors or with "
+                "torch.save(model.state_dict(), ...), where you trust the file"
+            ) from None
+        raise _no_weights(path, error) from None
+    # a damaged pickle can raise nearly anything from deep inside the reader
+    except Exception as error:
+        raise _no_weights(path, error) from error
+
+
+def _no_weights(path: Path, error: Exception) -> CheckpointError:
+    detail = str(error).strip().splitlines()
+    # PyTorch's own text advises to read the file with less care
+    told = bool(detail) and "weights_only" not in detail[0]
+    reason = detail[0][:120] if told else "not in PyTorch's format"
+    return CheckpointError(
+        f"{path}: is no whole weight file ({reason}); expected a .pth, .pt, .ckpt or .safetensors "
+        "file. Download or copy it again"
+    )
+
+
+def unwrap(content: Any, source: str, metadata: Mapping[str, Any]) -> Checkpoint:
+    """Find the state dict in what a file held, and take off what trainers put around it.
+
+    Raises:
+        CheckpointError: there is no mapping of names to tensors in it.
+    """
+    key = ""
+    while isinstance(content, Mapping):
+        tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+        if tensors and all(isinstance(k, str) for k in tensors):
+            state = _without_prefixes({str(k): v for k, v in tensors.items()})
+            return Checkpoint(source, state, key, metadata)
+        inner = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
+        if inner is None:
+            break
+        content, key = content[inner], inner
+    found = (
+        f"keys {', '.join(repr(k) for k in list(content)[:5])}"
+        if isinstance(content, Mapping) and content
+        else "an empty dict"
+        if isinstance(content, Mapping)
+        else type(content).__name__
+    )
+    raise CheckpointError(
+        f"{source}: holds no state dict: found {found}; expected tensors by name, bare or under "
+        f"one of {', '.join(WRAPPERS)}"
+    )
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(key.startswith(prefix) for key in state):
+                state = {key[len(prefix) :]: value for key, value in state.items()}
+                stripped = True
+    return state

@@ -1,0 +1,71 @@
+"""Names of devices and of number formats, as users write them."""
+
+from __future__ import annotations
+
+import torch
+
+from restore.errors import UsageError
+
+DTYPES = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp64": torch.float64,
+}
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
+
+    "auto" takes the first NVIDIA GPU, else Apple's, else the CPU.
+
+    Raises:
+        UsageError: no such device here; the message lists what there is.
+    """
+    if str(device) == "auto":
+        return torch.device(available()[0])
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    name = "" if found is None else str(found)
+    if found is None or (name if found.index is not None else found.type) not in _known():
+        raise UsageError(
+            f"device {str(device)!r} is not here; there is {', '.join(available())} (or auto)"
+        )
+    return found
+
+
+def available() -> list[str]:
+    """Devices of this machine, the one that "auto" takes first."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]
+
+
+def _known() -> set[str]:
+    here = available()
+    return {*here, *(name.split(":")[0] for name in here), "cpu:0"}
+
+
+def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Turn "auto", "fp32", "fp16", "bf16" or "fp64" into the dtype of the arithmetic.
+
+    "auto" is float32 everywhere: half precision is taken only when asked for.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    if isinstance(dtype, torch.dtype):
+        if dtype in DTYPES.values():
+            return dtype
+    elif dtype == "auto":
+        return torch.float32
+    elif dtype in DTYPES:
+        return DTYPES[dtype]
+    raise UsageError(f"dtype is {dtype!r}; expected auto or one of {', '.join(DTYPES)}")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The short name: "fp32" for torch.float32."""
+    return {value: name for name, value in DTYPES.items()}.get(dtype, str(dtype))

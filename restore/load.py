@@ -1,0 +1,244 @@
+"""From a weight file to a running model: who claims it, with what settings, and does it fit."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from restore.archs import ARCHS
+from restore.archs._blocks import IgnoresDerived
+from restore.archs._spec import ArchConfig, ArchSpec, Reading
+from restore.checkpoint import Checkpoint, read_checkpoint, unwrap
+from restore.devices import resolve_device, resolve_dtype
+from restore.errors import CheckpointError, UsageError
+from restore.model import Model
+
+SHOWN = 4  # keys named in a message before "and N more"
+
+
+class AmbiguousCheckpointWarning(UserWarning):
+    """Weights fit more than one network and the documented one was taken."""
+
+
+def load(
+    path_or_state_dict: str | Path | Mapping[str, Any],
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    arch: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load weights of any known architecture; family and settings are read from the weights.
+
+    Args:
+        path_or_state_dict: a .pth, .pt, .ckpt or .safetensors file, or what one holds: a state
+            dict, bare or under its checkpoint key. A mapping is copied, never changed.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        dtype: of the arithmetic: "auto" (fp32), "fp32", "fp16", "bf16", "fp64".
+        arch: official class name ("SwinIR", "HiT_SRF"), to try that one alone.
+        config: official constructor names to values, for what weights do not tell (img_range) or
+            tell wrongly. They are obeyed, not checked against what was read.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        CheckpointError: unreadable, not recognised, or not fitting; the message says which keys
+            and shapes, and the nearest family.
+        UsageError: no such device, dtype or arch.
+
+    Warns:
+        AmbiguousCheckpointWarning: what was assumed where the weights leave two possibilities.
+    """
+    on, arithmetic = resolve_device(device), resolve_dtype(dtype)
+    if isinstance(path_or_state_dict, Mapping):
+        checkpoint = unwrap(path_or_state_dict, "state dict", {})
+    else:
+        checkpoint = read_checkpoint(path_or_state_dict)
+    name = Path(checkpoint.source).stem if checkpoint.source != "state dict" else "model"
+    return _build(checkpoint, name, on, arithmetic, arch, config or {})
+
+
+def builtin_names() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = resources.files("restore").joinpath("weights")
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors"))
+
+
+def load_builtin(
+    name_or_scale: str | float,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+) -> Model:
+    """Load a model that comes with the package.
+
+    Args:
+        name_or_scale: one of `builtin_names()`, or the wanted enlargement: the smallest scale
+            that reaches it, else the largest there is.
+
+    Raises:
+        UsageError: no such name; the message lists them.
+    """
+    names = builtin_names()
+    if isinstance(name_or_scale, str):
+        if name_or_scale not in names:
+            near = difflib.get_close_matches(name_or_scale, names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(
+                f"no built-in model is called {name_or_scale!r}; {hint}there is "
+                f"{', '.join(names) or 'none in this installation'}; "
+                "for a weight file use --model_path"
+            )
+        name = name_or_scale
+    else:
+        by_scale = {int(n.rsplit("_x", 1)[1]): n for n in names}
+        if not by_scale:
+            raise UsageError("this installation holds no built-in model; name one by --model_path")
+        reaching = [scale for scale in by_scale if scale >= name_or_scale]
+        name = by_scale[min(reaching) if reaching else max(by_scale)]
+    with resources.as_file(resources.files("restore") / "weights" / f"{name}.safetensors") as path:
+        checkpoint = read_checkpoint(path)
+    return _build(checkpoint, name, resolve_device(device), resolve_dtype(dtype), None, {})
+
+
+def _build(
+    checkpoint: Checkpoint,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    arch: str | None,
+    config: Mapping[str, Any],
+) -> Model:
+    stored = checkpoint.metadata.get("config", {})
+    given = {**(stored if isinstance(stored, dict) else {}), **config}
+    spec, reading, net = _recognise(checkpoint, _candidates(arch), given)
+    for doubt in reading.doubts:
+        if not set(doubt.fields) & given.keys():
+            warnings.warn(
+                f"{checkpoint.source}: {doubt.text} in config={{...}}",
+                AmbiguousCheckpointWarning,
+                stacklevel=4,
+            )
+    held = torch.float64 if dtype == torch.float64 else torch.float32
+    state = {
+        key: value.detach().to(device=device, dtype=held, copy=True)
+        for key, value in checkpoint.state.items()
+        if key not in _derived_keys(net)
+    }
+    for key, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(
+                f"{checkpoint.source}: {key} holds NaN or infinite values; the file is damaged or "
+                "its training diverged"
+            )
+    net.load_state_dict(state, assign=True)
+    net.requires_grad_(True)
+    return Model(
+        spec,
+        reading.config,
+        net.eval(),
+        name=name,
+        dtype=dtype,
+        evidence=reading.evidence,
+        checkpoint_key=checkpoint.key or "params",
+    )
+
+
+def _candidates(arch: str | None) -> tuple[ArchSpec, ...]:
+    if arch is None:
+        return ARCHS
+
+    def plain(text: str) -> str:
+        return text.lower().replace("-", "").replace("_", "")
+
+    named = tuple(s for s in ARCHS if plain(arch) in (plain(s.name), plain(s.family)))
+    if not named:
+        names = [s.name for s in ARCHS]
+        near = difflib.get_close_matches(arch, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"arch is {arch!r}; expected one of {', '.join(names)}{hint}")
+    return named
+
+
+def _recognise(
+    checkpoint: Checkpoint, candidates: Iterable[ArchSpec], given: Mapping[str, Any]
+) -> tuple[ArchSpec, Reading, nn.Module]:
+    """The architecture that the weights fit, its settings, and its network without values."""
+    refusals: list[str] = []
+    for spec in candidates:
+        if not spec.claims(checkpoint.state):
+            continue
+        try:
+            reading = spec.read_config(checkpoint.state)
+            settings = reading.config.replaced(given, checkpoint.source)
+            net = _empty(spec, settings)
+        except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            refusals.append(f"nearest family {spec.family} ({spec.name}): {what}")
+            continue
+        misfits = _misfits(net, checkpoint.state)
+        if not misfits:
+            return spec, Reading(settings, reading.evidence, reading.doubts), net
+        refusals.append(f"nearest family {spec.family} ({spec.name}), but {'; '.join(misfits)}")
+    if refusals:
+        raise CheckpointError(f"{checkpoint.source}: fits no known network: {' | '.join(refusals)}")
+    raise CheckpointError(f"{checkpoint.source}: {_nearest(checkpoint.state)}")
+
+
+def _empty(spec: ArchSpec, config: ArchConfig) -> nn.Module:
+    with torch.device("meta"):
+        return spec.build(config)
+
+
+def _derived_keys(net: nn.Module) -> set[str]:
+    return {
+        f"{path}.{name}"
+        for path, module in net.named_modules()
+        if isinstance(module, IgnoresDerived)
+        for name in module.derived
+    }
+
+
+def _misfits(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, unknown or of another shape, a sentence each."""
+    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    derived = _derived_keys(net)
+    missing = [key for key in wanted if key not in state]
+    unknown = [key for key in state if key not in wanted and key not in derived]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {shape}"
+        for key, shape in wanted.items()
+        if key in state and tuple(state[key].shape) != shape
+    ]
+    kinds = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
+    return [f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds if keys]
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(keys[:SHOWN]) + more
+
+
+def _nearest(state: Mapping[str, Tensor]) -> str:
+    """Why nothing claims these keys, with the architecture that shares most of them."""
+    shared = {
+        spec: sum(key in wanted for key in state) / max(len(wanted | state.keys()), 1)
+        for spec in ARCHS
+        for wanted in [_empty(spec, spec.config()).state_dict().keys()]
+    }
+    best = max(shared, key=lambda spec: shared[spec])
+    near = f"nearest family {best.family}, " if shared[best] > 0 else ""
+    return (
+        f"no known architecture claims it ({len(state)} tensors, {near}"
+        f"{shared[best]:.0%} of keys shared; first keys: {_some(sorted(state))}); "
+        f"known: {', '.join(spec.name for spec in ARCHS)}"
+    )

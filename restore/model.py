@@ -1,0 +1,195 @@
+"""A network with the weights it was loaded from, ready for images of any size."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore._atomic import atomic_output
+from restore.archs._spec import ArchConfig, ArchSpec
+from restore.devices import dtype_name
+from restore.errors import UsageError
+
+METADATA_KEY = "restore"  # where a safetensors file holds the settings that weights do not tell
+
+
+class Model:
+    """A recognised network. `restore.load` makes it.
+
+    Attributes:
+        module: the network itself, with official parameter names and forward semantics. It stays
+            an ordinary nn.Module: whatever is done to it is seen by the next call.
+        config: constructor values under their official names; a mapping that is also a dataclass.
+        name: the file or built-in model it came from, for messages.
+        dtype: of the arithmetic. float16 and bfloat16 keep parameters and the residual stream in
+            float32 and take products in half precision (torch.autocast).
+        evidence: what told each part of the configuration, in sentences.
+        checkpoint_key: key of the weights in a .pth file, "" for a bare state dict.
+    """
+
+    def __init__(
+        self,
+        spec: ArchSpec,
+        config: ArchConfig,
+        module: nn.Module,
+        *,
+        name: str,
+        dtype: torch.dtype = torch.float32,
+        evidence: tuple[str, ...] = (),
+        checkpoint_key: str = "params",
+    ) -> None:
+        self.spec = spec
+        self.config = config
+        self.module = module
+        self.name = name
+        self.dtype = dtype
+        self.evidence = evidence
+        self.checkpoint_key = checkpoint_key
+        self.rule = spec.input_rule(config)
+
+    @property
+    def arch(self) -> str:
+        """Official class name, such as "SwinIR" or "HiT_SRF"."""
+        return self.spec.name
+
+    @property
+    def variant(self) -> str:
+        """What a person calls this configuration, such as "SwinIR-M classical x4"."""
+        return self.spec.variant(self.config)
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel, along each axis."""
+        return self.spec.scale(self.config)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the image: 1 for gray, 3 for RGB."""
+        return self.spec.in_channels(self.config)
+
+    @property
+    def align(self) -> int:
+        """Input pixels: tiles between multiples of it see the windows of the whole image."""
+        return self.rule.align
+
+    @property
+    def halo(self) -> int:
+        """Input pixels of context that a tile needs on each side: the default tile_pad."""
+        return self.rule.halo
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    def __repr__(self) -> str:
+        """Name, variant and where it runs."""
+        return f"<Model {self.name}: {self.variant}, {dtype_name(self.dtype)} on {self.device}>"
+
+    def to(self, device: str | torch.device) -> Model:
+        """Move the parameters; returns self."""
+        self.module.to(device)
+        return self
+
+    def __call__(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Restore images of any size.
+
+        Args:
+            x: [B, in_channels, H, W], floating point, 0..1, H and W >= 1, on `device`.
+            dtype: of the arithmetic of this call; `self.dtype` if None. Ignored where the
+                parameters are not float32: they then decide.
+
+        Returns:
+            [B, in_channels, H * scale, W * scale], dtype of x, not clamped. Small or odd images
+            are grown at the right and bottom by reflection, or by repeating the edge where they
+            are smaller than what is missing, and cropped after.
+
+        Raises:
+            UsageError: x is no such tensor; the message has what was found.
+        """
+        self._check(x)
+        h, w = x.shape[2:]
+        with self._arithmetic(dtype or self.dtype) as cast:
+            y: Tensor = self.module(self._padded(x.to(cast)))
+        return y[:, :, : h * self.scale, : w * self.scale].to(x.dtype)
+
+    def _check(self, x: Tensor) -> None:
+        if x.dim() != 4 or x.shape[1] != self.in_channels or 0 in x.shape:
+            raise UsageError(
+                f"{self.name}: input is {list(x.shape)}; expected "
+                f"[B, {self.in_channels}, H, W] with at least one pixel"
+            )
+        if not x.is_floating_point():
+            raise UsageError(f"{self.name}: input is {x.dtype}; expected floating point in 0..1")
+        if x.device != self.device:
+            raise UsageError(f"{self.name}: input is on {x.device}, the model on {self.device}")
+
+    @contextlib.contextmanager
+    def _arithmetic(self, dtype: torch.dtype) -> Iterator[torch.dtype]:
+        held = next(self.module.parameters()).dtype
+        context: AbstractContextManager[object] = contextlib.nullcontext()
+        if held == torch.float32 and dtype in (torch.float16, torch.bfloat16):
+            context = torch.autocast(self.device.type, dtype)
+        with context:
+            yield held
+
+    def _padded(self, x: Tensor) -> Tensor:
+        unit, least = self.rule.multiple, self.rule.minimum
+        for dim in (2, 3):
+            side = x.shape[dim]
+            grow = max(least, -(-side // unit) * unit) - side
+            if grow:
+                pad = (0, 0, 0, grow) if dim == 2 else (0, grow, 0, 0)
+                x = F.pad(x, pad, mode="reflect" if grow < side else "replicate")
+        return x
+
+    def official_state_dict(self) -> dict[str, Tensor]:
+        """Parameters and the buffers that follow from them, under official keys, on the CPU."""
+        state = {key: value.detach().cpu() for key, value in self.module.state_dict().items()}
+        made: dict[Callable[[], Tensor], Tensor] = {}
+        for key, make in self.spec.derived(self.config).items():
+            if make not in made:
+                made[make] = make()
+            state[key] = made[make]
+        return state
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights in the official layout, so that the authors' code loads them.
+
+        Args:
+            path: ".safetensors" (flat, with the settings that weights do not tell in its
+                metadata) or ".pth"/".pt" (a dict with the weights under `checkpoint_key`). Written
+                under a temporary name and renamed.
+
+        Raises:
+            UsageError: another suffix.
+            OutputError: the file cannot be written.
+        """
+        suffix = Path(path).suffix
+        if suffix not in (".safetensors", ".pth", ".pt"):
+            raise UsageError(f"{path}: suffix is {suffix!r}; expected .safetensors or .pth")
+        state = self.official_state_dict()
+        with atomic_output(path) as file:
+            if suffix == ".safetensors":
+                settings = json.dumps({"arch": self.arch, "config": dict(self.config)})
+                # buffers of many blocks are one tensor; the format wants each of its own
+                own = {
+                    key: value.clone(memory_format=torch.contiguous_format)
+                    for key, value in state.items()
+                }
+                file.write(save(own, metadata={"format": "pt", METADATA_KEY: settings}))
+            else:
+                torch.save({self.checkpoint_key: state} if self.checkpoint_key else state, file)

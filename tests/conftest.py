@@ -1,0 +1,74 @@
+"""Fixtures that every test may use, and what has to hold before any test module is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# one thread: the exact tests compare sums whose order depends on the number of threads
+torch.set_num_threads(1)
+
+# a slow machine is no failure; and a red run in CI has to be red again on the next try
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Test images and published numbers that lie beside the checkout, or skip."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("needs the folder ../shared: not beside this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def spandrel() -> Iterator[ModuleType]:
+    """The package spandrel, an independent reader of the same weight files, or skip."""
+    torchvision_schemas = declare_torchvision_operators()
+    yield pytest.importorskip("spandrel")
+    del torchvision_schemas
+
+
+def declare_torchvision_operators() -> torch.library.Library | None:
+    """Let torchvision, which spandrel imports, load beside a PyTorch without CUDA.
+
+    The wheel of torchvision on PyPI links to CUDA; where those libraries are absent its operators
+    stay unknown, and its first import fails on them. A declaration without an implementation is
+    enough for the import. None where torchvision works, or is not there.
+    """
+    found = importlib.util.find_spec("torchvision")
+    if found is None or not found.submodule_search_locations:
+        return None
+    compiled = sorted(Path(found.submodule_search_locations[0]).glob("_C*.so"))
+    try:
+        for library in compiled:
+            torch.ops.load_library(str(library))
+    except OSError:
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return operators
+    return None
