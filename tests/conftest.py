@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from types import ModuleType
 import pytest
 import torch
 from hypothesis import settings
+
+from benchmarks.peers import declare_torchvision_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,25 +51,3 @@ def spandrel() -> Iterator[ModuleType]:
     torchvision_schemas = declare_torchvision_operators()
     yield pytest.importorskip("spandrel")
     del torchvision_schemas
-
-
-def declare_torchvision_operators() -> torch.library.Library | None:
-    """Let torchvision, which spandrel imports, load beside a PyTorch without CUDA.
-
-    The wheel of torchvision on PyPI links to CUDA; where those libraries are absent its operators
-    stay unknown, and its first import fails on them. A declaration without an implementation is
-    enough for the import. None where torchvision works, or is not there.
-    """
-    found = importlib.util.find_spec("torchvision")
-    if found is None or not found.submodule_search_locations:
-        return None
-    compiled = sorted(Path(found.submodule_search_locations[0]).glob("_C*.so"))
-    try:
-        for library in compiled:
-            torch.ops.load_library(str(library))
-    except OSError:
-        operators = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return operators
-    return None

@@ -1,0 +1,147 @@
+"""Measure what models take of the CPU's memory, and write restore/memory.json.
+
+    python benchmarks/memory.py [--arch SwinIR ...] [--sides 96 128 192 256 320]
+
+For each configuration and picture size a fresh process builds the network with random weights,
+runs it once in float32 on one thread, and reports how far its resident memory rose above that of
+the built model. A straight line over the pixels is fitted through the peaks. --arch replaces the
+lines of those architectures in the file and keeps the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TARGET = Path(__file__).resolve().parents[1] / "restore" / "memory.json"
+SIDES = (96, 128, 192, 256, 320)
+
+# What differs from an architecture's default configuration. An architecture that is not here is
+# measured in its default one.
+CASES: dict[str, list[dict[str, Any]]] = {
+    "SwinIR": [
+        {"upscale": 2, "upsampler": "pixelshuffledirect", "embed_dim": 60},
+        {"upscale": 4, "upsampler": "pixelshuffle", "embed_dim": 180},
+        {"upscale": 1, "upsampler": "", "embed_dim": 180},
+    ],
+    **{name: [{"upscale": 2}, {"upscale": 4}] for name in ("HiT_SIR", "HiT_SNG", "HiT_SRF")},
+}
+
+
+def main() -> None:
+    """Measure every case, print each line and its error, and write the file."""
+    # No PyTorch in this process: on Linux a child's peak begins at its parent's size.
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", nargs="+", help="only these")
+    parser.add_argument("--sides", nargs="+", type=int, default=SIDES, help="pixels, at least 3")
+    parser.add_argument(
+        "--child", nargs=3, metavar=("ARCH", "CASE", "SIDE"), help=argparse.SUPPRESS
+    )
+    args = parser.parse_args()
+    if args.child:
+        child(args.child[0], json.loads(args.child[1]), int(args.child[2]))
+        return
+    facts = ask("", {}, 0)
+    known = facts.pop("archs")
+    archs: dict[str, list[dict[str, Any]]] = {}
+    if args.arch and TARGET.is_file():
+        archs = json.loads(TARGET.read_text(encoding="utf-8"))["archs"]
+    for name in args.arch or known:
+        archs[name] = [measure(name, case, args.sides) for case in CASES.get(name, [{}])]
+    content = {"measured_on": facts, "archs": {name: archs[name] for name in sorted(archs)}}
+    TARGET.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(name: str, case: dict[str, Any], sides: list[int]) -> dict[str, Any]:
+    """One configuration: its peaks, and the line through them."""
+    results = [ask(name, case, side) for side in sides]
+    peaks = [result["peak"] for result in results]
+    pixels = [side * side for side in sides]
+    slope, fixed = fit(pixels, peaks)
+    errors = [(fixed + slope * x) / y - 1 for x, y in zip(pixels, peaks, strict=True)]
+    described = {key: results[0][key] for key in ("embed_dim", "scale")}
+    print(f"{name} {described}: {slope:.0f} bytes a pixel + {fixed / 2**20:.1f} MiB;", end=" ")
+    print("line / measured - 1:", " ".join(f"{e:+.1%}" for e in errors), flush=True)
+    return {
+        **described,
+        "bytes_per_pixel": round(slope, 1),
+        "fixed": round(fixed),
+        "sides": list(sides),
+        "peaks": peaks,
+        "largest_error": round(max(map(abs, errors)), 4),
+    }
+
+
+def fit(x: list[int], y: list[int]) -> tuple[float, float]:
+    """Slope and intercept, at least 0, with the least squared relative error."""
+    w = [1 / v**2 for v in y]
+    total = sum(w)
+    mean_x = sum(a * b for a, b in zip(w, x, strict=True)) / total
+    mean_y = sum(a * b for a, b in zip(w, y, strict=True)) / total
+    moments = [(a * (b - mean_x), b, c) for a, b, c in zip(w, x, y, strict=True)]
+    slope = sum(m * (c - mean_y) for m, _, c in moments) / sum(
+        m * (b - mean_x) for m, b, _ in moments
+    )
+    fixed = mean_y - slope * mean_x
+    if fixed >= 0:
+        return slope, fixed
+    through_zero = sum(a * b * c for a, b, c in zip(w, x, y, strict=True))
+    return through_zero / sum(a * b * b for a, b in zip(w, x, strict=True)), 0.0
+
+
+def ask(name: str, case: dict[str, Any], side: int) -> dict[str, Any]:
+    """What a fresh process finds; without a name, what it knows of the machine."""
+    command = [sys.executable, __file__, "--child", name, json.dumps(case), str(side)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TARGET.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} {case} at {side}: {done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def child(name: str, case: dict[str, Any], side: int) -> None:
+    """Print one result as JSON."""
+    import torch
+
+    from restore.archs import ARCHS
+
+    torch.set_num_threads(1)
+    if not name:
+        facts = {"device": "cpu", "dtype": "float32", "torch": torch.__version__}
+        print(
+            json.dumps({**facts, "machine": platform.machine(), "archs": [s.name for s in ARCHS]})
+        )
+        return
+    import resource
+
+    import psutil
+
+    from restore.model import Model
+
+    spec = next(spec for spec in ARCHS if spec.name == name)
+    config = spec.config().replaced(case, "benchmark")
+    # Groups run one after the other and keep nothing, so two have the peak of them all.
+    short = {key: config[key][:2] for key in ("depths", "num_heads") if key in config}
+    heads = {"num_heads": [6] * 2} if case.get("embed_dim") == 180 else {}
+    config = config.replaced({**short, **heads}, "benchmark")
+    model = Model(spec, config, spec.build(config).eval(), name=name)
+    with torch.inference_mode():
+        # libraries take their own memory at the first call
+        model(torch.rand(1, model.in_channels, 16, 16))
+        before = psutil.Process().memory_info().rss
+        model(torch.rand(1, model.in_channels, side, side))
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+    described = {"embed_dim": config.get("embed_dim", 0), "scale": model.scale}
+    print(json.dumps({**described, "peak": peak}))
+
+
+if __name__ == "__main__":
+    main()
