@@ -6,8 +6,8 @@ Shape letters: B images, H rows, W columns, C channels of the body, s scale. The
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,40 @@ def on_map(conv: nn.Module, x: Tensor) -> Tensor:
     """Run a convolution on [B, H, W, C]; the permutations only rename axes, nothing is copied."""
     y: Tensor = conv(x.permute(0, 3, 1, 2))
     return y.permute(0, 2, 3, 1)
+
+
+def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
+    """Run a 1x1 convolution on [B, H, W, C] as the linear layer it is: stock CPU kernels for it
+    are several times slower."""
+    weight, bias = cast(Tensor, conv.weight), cast("Tensor | None", conv.bias)
+    return F.linear(x, weight.flatten(1), bias)
+
+
+class Remembered:
+    """The result of a computation on parameters, kept until one of them changes.
+
+    Values are compared, not versions, so that an edit by any way is seen. Nothing is kept where a
+    gradient may be wanted or while tracing.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[list[Tensor], Tensor] | None = None
+
+    def get(self, parameters: Iterable[Tensor], compute: Callable[[], Tensor]) -> Tensor:
+        """What `compute` gives for the present values of `parameters`."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return compute()
+        now = list(parameters)
+        if self._kept is None or not _same(self._kept[0], now):
+            self._kept = [p.detach().clone() for p in now], compute()
+        return self._kept[1]
+
+
+def _same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(
+        a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 class Blocks(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore.archs._blocks import IgnoresDerived, on_map
+from restore.archs._blocks import IgnoresDerived, pointwise
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size
 
@@ -43,7 +43,7 @@ class NgramContext(nn.Module):
             self.ngram_attn(F.pad(unigrams, side, mode="reflect").permute(0, 2, 3, 1))
             for side in ((0, 1, 0, 1), (1, 0, 1, 0))
         ]
-        return on_map(self.merge, torch.cat(passes, dim=-1))
+        return pointwise(self.merge, torch.cat(passes, dim=-1))
 
 
 class BigramAttention(IgnoresDerived):

@@ -26,9 +26,11 @@ from torch.nn import functional as F
 from restore.archs._blocks import (
     DropPath,
     Mlp,
+    Remembered,
     hidden_features,
     on_map,
     pad_to_multiple,
+    pointwise,
 )
 from restore.archs._ngram import BIGRAM, NgramPartition
 from restore.archs._skeleton import (
@@ -108,7 +110,9 @@ class GatedProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
-        return on_map(self.conv, x) * on_map(self.linear, x)
+        squeeze, activate, conv, _, widen = self.conv
+        y = on_map(conv, activate(pointwise(squeeze, x)))
+        return pointwise(widen, activate(y)) * pointwise(self.linear, x)
 
 
 class PositionMlp(nn.Module):
@@ -142,6 +146,7 @@ class Correlation(nn.Module):
         self.ngram_window_partition = NgramPartition(dim, window_size, heads) if ngram else None
         self.spatial_linear = nn.Linear(reduction[0] * reduction[1], 1)
         self.pos = PositionMlp(dim // 4, heads)
+        self._bias = Remembered()
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(config.drop_rate)
 
@@ -156,7 +161,7 @@ class Correlation(nn.Module):
             qv,
             self.spatial_linear.weight,
             self.spatial_linear.bias,
-            self.position_bias(),
+            self._bias.get(self.pos.parameters(), self.position_bias),
             self.window_size,
             reduction=self.reduction,
             num_heads=self.num_heads,
@@ -175,7 +180,9 @@ class Correlation(nn.Module):
         dy = torch.arange(1 - wh, wh, device=weight.device, dtype=weight.dtype)
         dx = torch.arange(1 - ww, ww, device=weight.device, dtype=weight.dtype)
         offsets = torch.stack(torch.meshgrid(dy, dx, indexing="ij"), dim=-1)
-        table = self.pos(offsets.flatten(0, 1)).view(2 * wh - 1, 2 * ww - 1, -1)
+        # in full precision under autocast too: it is little work, and is kept for later calls
+        with torch.autocast(weight.device.type, enabled=False):
+            table = self.pos(offsets.flatten(0, 1)).view(2 * wh - 1, 2 * ww - 1, -1)
         table = F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
         rows = _first_offset(wh, rh, weight.device)  # [wh, wh / rh]
         cols = _first_offset(ww, rw, weight.device)  # [ww, ww / rw]

@@ -52,7 +52,7 @@ def spatial_correlation(
 
     Source: Zhang et al., "HiT-SR", arXiv:2407.05878, section 3.3 (spatial self-correlation).
     """
-    _check(qv, weight, position_bias, window_size, reduction, num_heads)
+    _check(qv, weight, bias, position_bias, window_size, reduction, num_heads)
     run = _folded if choose(OP, backend, torch_refuses(qv)) == "torch" else _reference
     return run(qv, weight, bias, position_bias, window_size, reduction, num_heads)
 
@@ -98,6 +98,7 @@ def _folded(
 def _check(
     qv: Tensor,
     weight: Tensor,
+    bias: Tensor,
     position_bias: Tensor,
     window_size: Size,
     reduction: Size,
@@ -113,10 +114,11 @@ def _check(
         raise ValueError(f"{OP}: reduction {reduction} does not divide the window {window_size}")
     if num_heads < 1 or c // 2 % num_heads:
         raise ValueError(f"{OP}: num_heads={num_heads} does not divide C / 2 = {c // 2}")
-    if weight.numel() != rh * rw:
-        raise ValueError(
-            f"{OP}: weight has {weight.numel()} entries; reduction {reduction} needs {rh * rw}"
-        )
+    for name, given, entries in (("weight", weight, rh * rw), ("bias", bias, 1)):
+        if given.numel() != entries:
+            raise ValueError(
+                f"{OP}: {name} has {given.numel()} entries; reduction {reduction} needs {entries}"
+            )
     expected = (num_heads, wh * ww, wh * ww // (rh * rw))
     if tuple(position_bias.shape) != expected:
         raise ValueError(
