@@ -1,0 +1,125 @@
+"""One call's choices, checked, and the way of a picture through all stages.
+
+Shape letters: H, W rows and columns of the input, s the model's scale, C channels (1 gray, 2 gray
+and alpha, 3 RGB, 4 RGB and alpha).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from restore import memory
+from restore._alpha import AlphaSource, ColourSource, clamped, joined
+from restore._engine import Band, Bands, RowSource
+from restore._network import Network
+from restore._progress import Tracker
+from restore._resize import resized
+from restore.errors import UsageError
+from restore.tiling import read_side
+
+if TYPE_CHECKING:
+    from restore.model import Model
+
+TileChoice = int | Literal["auto"]
+
+_BATCHES = (8, 4, 2)  # tried on CUDA, largest first; a CPU gains nothing from a batch
+
+
+class Run:
+    """The checked choices of one call."""
+
+    def __init__(
+        self,
+        model: Model,
+        outscale: float | None,
+        tile: TileChoice,
+        tile_pad: int | None,
+        tta: bool,
+        tracker: Tracker,
+    ) -> None:
+        if isinstance(model, (str, os.PathLike)):
+            raise UsageError(f"model: is the path {model}; load it first with restore.load")
+        self.model = model
+        self.outscale = model.scale if outscale is None else checked_outscale(outscale)
+        if tile != "auto" and not _whole_number(tile):
+            raise UsageError(f'tile: is {tile!r}; expected "auto", 0 (whole picture) or pixels')
+        if tile_pad is not None and not _whole_number(tile_pad):
+            raise UsageError(f"tile_pad: is {tile_pad!r}; expected None or pixels, 0 or more")
+        self.tile = tile
+        self.pad = model.halo if tile_pad is None else tile_pad
+        self.tta = tta
+        self.tracker = tracker
+        tracker.report.tile_pad = self.pad
+
+    def bands(self, source: RowSource) -> Iterator[Band]:
+        """The result, float32 [n, W', C] in 0..1, from the top down."""
+        s = self.model.scale
+        if source.channels in (2, 4):
+            alpha = AlphaSource(source)
+            bands = joined(
+                self._network_over(ColourSource(source)),
+                clamped(self._network_over(alpha), alpha, s) if s > 1 else alpha.bands(),
+            )
+        else:
+            bands = self._network_over(source)
+        bands = _clipped(bands)
+        old = source.height * s, source.width * s
+        new = output_size(source.height, source.width, self.outscale)
+        return bands if new == old else _clipped(resized(bands, old, new))
+
+    def _network_over(self, source: RowSource) -> Iterator[Band]:
+        network = Network(self.model, source.channels, tta=self.tta, tracker=self.tracker)
+        free = memory.free_bytes(self.model.device)
+        images = 3 if source.channels > self.model.in_channels else 1  # see Network
+        if self.tile == "auto":
+            tile = memory.choose_tile(
+                self.model, source.height, source.width, free // images, tile_pad=self.pad
+            )
+        else:
+            tile = self.tile
+        batch = 1
+        if self.model.device.type == "cuda" and tile:
+            side = read_side(tile, self.pad, self.model.align)
+            fits = (
+                b
+                for b in _BATCHES
+                if memory.peak_bytes(self.model, side, side, b * images) <= free // 2
+            )
+            batch = next(fits, 1)
+        bands = Bands(
+            source,
+            network,
+            tile=tile,
+            tile_pad=self.pad,
+            batch=batch,
+            tracker=self.tracker,
+            copy_flat=isinstance(source, AlphaSource),
+        )
+        return iter(bands)
+
+
+def output_size(height: int, width: int, outscale: float) -> tuple[int, int]:
+    """Rows and columns of the result for a picture of height x width."""
+    return max(1, round(height * outscale)), max(1, round(width * outscale))
+
+
+def _clipped(bands: Iterator[Band]) -> Iterator[Band]:
+    for top, rows in bands:
+        yield top, np.clip(rows, 0, 1)
+
+
+def checked_outscale(outscale: float) -> float:
+    if isinstance(outscale, bool) or not (math.isfinite(outscale) and outscale > 0):
+        raise UsageError(f"outscale: is {outscale!r}; expected a number above 0")
+    return outscale
+
+
+def _whole_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        return False
+    return int(value) >= 0

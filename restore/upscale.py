@@ -1,0 +1,278 @@
+"""Upscale or clean pictures of any size with a model: arrays, Pillow images, files, streams.
+
+Shape letters: H, W rows and columns of the input, s the model's scale, C channels (1 gray, 2 gray
+and alpha, 3 RGB, 4 RGB and alpha).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+
+import numpy as np
+from PIL import Image
+
+from restore._alpha import ColourSource
+from restore._engine import RowSource
+from restore._pixels import AnyArray, ArraySource, check_array, from_pil, from_unit, to_pil
+from restore._progress import Progress, ProgressCallback, RunReport, Tracker
+from restore._run import Run, TileChoice, checked_outscale, output_size
+from restore.errors import ImageError, OutOfMemoryError
+from restore.image_io import Picture, read_picture
+from restore.metrics import psnr
+
+if TYPE_CHECKING:
+    from restore.model import Model
+
+__all__ = [
+    "Progress",
+    "RowSink",
+    "RowSource",
+    "RunReport",
+    "TileAgreement",
+    "output_size",
+    "upscale",
+    "upscale_picture",
+    "upscale_rows",
+    "verify_tiles",
+]
+
+DEFAULT_OUTSCALE = 4.0  # where neither a model nor an outscale is given
+
+T = TypeVar("T", AnyArray, Image.Image, Picture)
+
+
+class RowSink(Protocol):
+    """Where a result goes, a few rows at a time, from the top down."""
+
+    def write(self, rows: AnyArray) -> None:
+        """Take the next rows [n, W', C], in the depth of the source."""
+        ...
+
+
+@dataclass(frozen=True)
+class TileAgreement:
+    """How well a tiled result agrees with that of the whole picture, colours only."""
+
+    rounded_db: float  # PSNR over values rounded to 8 bits; infinite where none differs
+    unrounded_db: float  # PSNR over floats in 0..1
+    largest_difference: float  # of floats in 0..1
+
+
+@overload
+def upscale(
+    image: T,
+    model: Model | None = None,
+    *,
+    outscale: float | None = None,
+    tile: TileChoice = "auto",
+    tile_pad: int | None = None,
+    tta: bool = False,
+    progress: ProgressCallback | None = None,
+) -> T: ...
+@overload
+def upscale(
+    image: str | os.PathLike[str],
+    model: Model | None = None,
+    *,
+    outscale: float | None = None,
+    tile: TileChoice = "auto",
+    tile_pad: int | None = None,
+    tta: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Picture: ...
+def upscale(
+    image: AnyArray | Image.Image | str | os.PathLike[str] | Picture,
+    model: Model | None = None,
+    *,
+    outscale: float | None = None,
+    tile: TileChoice = "auto",
+    tile_pad: int | None = None,
+    tta: bool = False,
+    progress: ProgressCallback | None = None,
+) -> AnyArray | Image.Image | Picture:
+    """Run a picture through a model: enlarge it, or clean it where the model's scale is 1.
+
+    Args:
+        image: an array [H, W] or [H, W, C], uint8, uint16, or float16, float32 or float64 in
+            0..1; a Pillow image of mode 1, L, LA, P, RGB, RGBA, F or I;16; a `Picture`; or the
+            path of a picture file. Not changed. Alpha is not premultiplied.
+        model: from `restore.load`; None takes the built-in model for `outscale`.
+        outscale: output pixels per input pixel, any number above 0. Where it is not the model's
+            own scale, the model's result is resized (MATLAB's bicubic) to round(H * outscale) x
+            round(W * outscale), at least one pixel. None is the model's scale, or 4 without one.
+        tile: longest side of a tile in input pixels; "auto" takes the whole picture or the
+            largest tile that the free memory allows; 0 is the whole picture. When memory runs
+            out, tiles are halved, whatever was asked for, down to 32 pixels.
+        tile_pad: pixels read around each tile; None takes the model's own number.
+        tta: average the results for the 8 flips and quarter turns; 8 times slower.
+        progress: is called after each batch of tiles, and when something happens.
+
+    Returns:
+        The same kind as `image` in the same depth, rounded to nearest; floats are clipped to
+        0..1. An array keeps its number of axes and channels. A Pillow image keeps its mode but
+        for 1 (becomes L) and P or a transparent colour (become RGB, RGBA or LA), and keeps
+        profile, resolution and EXIF. A path gives a `Picture`.
+
+    Raises:
+        ImageError: the picture's shape, depth or values are none of those above, or the file
+            cannot be read.
+        UsageError: an argument is out of range.
+        OutOfMemoryError: there is no room even for the smallest tile, or for the result.
+        RestoreError: the model gives values that are no numbers.
+    """
+    run = Run(_model_for(model, outscale), outscale, tile, tile_pad, tta, Tracker(progress))
+    if isinstance(image, (str, os.PathLike)):
+        return _picture(read_picture(image), run)
+    if isinstance(image, Picture):
+        return _picture(image, run)
+    if isinstance(image, Image.Image):
+        return to_pil(_array(check_array(from_pil(image)), None, run), like=image)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            f"image: is a {type(image).__name__}; expected a NumPy array, a Pillow image, a "
+            "Picture or a path"
+        )
+    result = _array(check_array(image), None, run)
+    return result if image.ndim == 3 else result[:, :, 0]
+
+
+def upscale_picture(
+    picture: Picture,
+    model: Model,
+    *,
+    outscale: float | None = None,
+    tile: TileChoice = "auto",
+    tile_pad: int | None = None,
+    tta: bool = False,
+    progress: ProgressCallback | None = None,
+    report: RunReport | None = None,
+) -> Picture:
+    """Like `upscale`, for a `Picture`, whose metadata it keeps.
+
+    Args:
+        picture: not changed.
+        model: see `upscale`, as are the others.
+        outscale: output pixels per input pixel.
+        tile: longest side of a tile in input pixels.
+        tile_pad: pixels read around each tile.
+        tta: average over flips and turns.
+        progress: called on the way.
+        report: filled in with how the picture was computed.
+
+    Raises:
+        ImageError, UsageError, OutOfMemoryError, RestoreError: see `upscale`.
+    """
+    tracker = Tracker(progress, report)
+    return _picture(picture, Run(model, outscale, tile, tile_pad, tta, tracker))
+
+
+def upscale_rows(
+    source: RowSource,
+    sink: RowSink,
+    model: Model,
+    *,
+    outscale: float | None = None,
+    tile: TileChoice = "auto",
+    tile_pad: int | None = None,
+    tta: bool = False,
+    progress: ProgressCallback | None = None,
+) -> RunReport:
+    """Like `upscale`, for pictures that need not fit into memory: one row of tiles has to.
+
+    Args:
+        source: where the picture comes from.
+        sink: gets the result, `output_size` in all, with the source's channels and depth.
+        model: see `upscale`, as are the others.
+        outscale: output pixels per input pixel.
+        tile: longest side of a tile in input pixels.
+        tile_pad: pixels read around each tile.
+        tta: average over flips and turns.
+        progress: called on the way.
+
+    Returns:
+        How the picture was computed.
+
+    Raises:
+        ImageError, UsageError, OutOfMemoryError, RestoreError: see `upscale`. The sink may then
+            have taken some rows; its owner has to discard them.
+    """
+    tracker = Tracker(progress)
+    run = Run(model, outscale, tile, tile_pad, tta, tracker)
+    for _, rows in run.bands(source):
+        sink.write(from_unit(rows, source.dtype))
+    tracker.stopped()
+    return tracker.report
+
+
+def verify_tiles(
+    image: AnyArray | Picture, model: Model, tile: TileChoice = "auto", tile_pad: int | None = None
+) -> TileAgreement:
+    """Compute a picture in tiles and as a whole, and compare.
+
+    Args:
+        image: an array as for `upscale`, or a `Picture`; the whole of it has to fit into memory.
+        model: see `upscale`.
+        tile: see `upscale`.
+        tile_pad: see `upscale`.
+
+    Raises:
+        ImageError, UsageError, OutOfMemoryError, RestoreError: see `upscale`.
+    """
+    if isinstance(image, Picture):
+        source: RowSource = ArraySource(image.pixels, image.alpha)
+    else:
+        source = ArraySource(check_array(image))
+    if source.channels in (2, 4):
+        source = ColourSource(source)
+    results = []
+    for choice in (tile, 0):
+        run = Run(model, None, choice, tile_pad, False, Tracker())
+        results.append(np.concatenate([rows.copy() for _, rows in run.bands(source)]))
+    tiled, whole = results
+    eight_bits = np.dtype(np.uint8)
+    return TileAgreement(
+        rounded_db=psnr(from_unit(tiled, eight_bits), from_unit(whole, eight_bits)),
+        unrounded_db=psnr(tiled, whole),
+        largest_difference=float(np.abs(tiled - whole).max()),
+    )
+
+
+def _model_for(model: Model | None, outscale: float | None) -> Model:
+    """The model itself, or the built-in one for a scale."""
+    if model is not None:
+        return model
+    from restore.load import load_builtin
+
+    return load_builtin(DEFAULT_OUTSCALE if outscale is None else checked_outscale(outscale))
+
+
+def _picture(picture: Picture, run: Run) -> Picture:
+    check_array(picture.pixels)
+    result = _array(picture.pixels, picture.alpha, run)
+    if picture.alpha is None:
+        return dataclasses.replace(picture, pixels=result)
+    # copies: two views would keep the joint array alive and be slow to go through
+    colours, alpha = result[:, :, :-1].copy(), result[:, :, -1].copy()
+    return dataclasses.replace(picture, pixels=colours, alpha=alpha)
+
+
+def _array(pixels: AnyArray, alpha: AnyArray | None, run: Run) -> AnyArray:
+    """[H, W, C] and perhaps alpha [H, W] to [H', W', C (+ 1)] of the same depth."""
+    source = ArraySource(pixels, alpha)
+    height, width = output_size(source.height, source.width, run.outscale)
+    dtype = pixels.dtype.newbyteorder("=")
+    try:
+        result = np.empty((height, width, source.channels), dtype)
+    except (MemoryError, ValueError) as error:
+        gib = height * width * source.channels * dtype.itemsize / 2**30
+        raise OutOfMemoryError(
+            f"a result of {width} x {height} pixels takes {gib:.1f} GiB, more than there is; "
+            "choose a smaller outscale, or stream TIFF to TIFF with upscale_rows"
+        ) from error
+    for top, rows in run.bands(source):
+        result[top : top + len(rows)] = from_unit(rows, dtype)
+    run.tracker.stopped()
+    return result

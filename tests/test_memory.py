@@ -1,0 +1,149 @@
+"""Estimates, limits of containers, and the tile that follows."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from _fake_models import Fake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restore import memory
+from restore.memory import Measured, choose_tile, control_group_left, free_bytes, peak_bytes
+
+GIB = 2**30
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = (Measured(60, 2, 3000.0, 1e6), Measured(180, 4, 20000.0, 5e6))
+    monkeypatch.setattr(memory, "measured", lambda: {"Known": entries})
+
+
+def model(embed_dim: int, scale: int, **more: object) -> Fake:
+    return Fake(arch="Known", scale=scale, align=8, config={"embed_dim": embed_dim}, **more)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_measured_configuration_is_its_line() -> None:
+    assert peak_bytes(model(60, 2), 100, 50) == 3000 * 5000 + 10**6
+    assert peak_bytes(model(60, 2), 100, 50, batch=3) == 3000 * 15000 + 10**6
+    assert peak_bytes(model(180, 4), 10, 10) == 20000 * 100 + 5 * 10**6
+    doubled = model(60, 2, dtype=torch.float64)
+    assert peak_bytes(doubled, 100, 50) == 2 * 3000 * 5000 + 10**6
+    assert peak_bytes(model(60, 2, dtype=torch.float16), 8, 8) == 3000 * 64 + 10**6
+
+
+@pytest.mark.usefixtures("known")
+def test_others_are_scaled_from_the_nearest() -> None:
+    assert peak_bytes(model(90, 2), 100, 50) == 4500 * 5000 + 10**6
+    # a larger tail is added: 64 channels in and out at 16 times the pixels, not 4 times
+    assert peak_bytes(model(60, 4), 100, 50) == (3000 + 512 * (16 - 4)) * 5000 + 10**6
+    assert peak_bytes(model(60, 1), 100, 50) == 3000 * 5000 + 10**6
+
+
+def test_an_unknown_architecture_is_taken_for_a_large_one() -> None:
+    assert peak_bytes(Fake(), 10, 10) == 4 * 64 * 180 * 100
+    assert peak_bytes(Fake(config={"embed_dim": 60}, scale=2), 10, 10) == (15360 + 2048) * 100
+
+
+@pytest.mark.usefixtures("known")
+@given(
+    height=st.integers(1, 6000),
+    width=st.integers(1, 6000),
+    free=st.integers(0, 64 * GIB),
+    align=st.sampled_from([1, 7, 8, 192]),
+    pad=st.none() | st.integers(0, 128),
+)
+def test_the_chosen_tile_fits(
+    height: int, width: int, free: int, align: int, pad: int | None
+) -> None:
+    m = model(180, 4, halo=32)
+    m.align = align
+    tile = choose_tile(m, height, width, free, tile_pad=pad)
+    if tile == 0:
+        assert peak_bytes(m, height, width) <= free / 2
+        assert max(height, width) <= 2048
+        return
+    assert tile <= 512
+    assert tile % align == 0 or align % tile == 0
+    side = tile + 2 * (32 if pad is None else pad)
+    fits = peak_bytes(m, min(side, height), min(side, width)) <= free / 2
+    assert fits or tile == memory.aligned_tile(32, align)
+
+
+@pytest.mark.usefixtures("known")
+def test_more_memory_never_means_smaller_tiles() -> None:
+    m = model(180, 4, halo=32)
+    tiles = [choose_tile(m, 3000, 3000, free) for free in range(0, 16 * GIB, GIB // 8)]
+    assert tiles == sorted(tiles)
+    assert (tiles[0], tiles[-1]) == (32, 512)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_small_picture_is_not_tiled() -> None:
+    assert choose_tile(model(60, 2), 300, 200, GIB) == 0
+    assert choose_tile(model(60, 2), 300, 2049, 64 * GIB) == 512
+
+
+def test_the_file_of_measurements_is_well_formed() -> None:
+    content = json.loads(
+        resources.files("restore").joinpath("memory.json").read_text(encoding="utf-8")
+    )
+    assert {"device", "torch", "dtype"} <= content["measured_on"].keys()
+    for arch, entries in content["archs"].items():
+        assert memory.measured()[arch]
+        for entry in entries:
+            assert entry["embed_dim"] >= 1
+            assert entry["scale"] >= 1
+            assert entry["bytes_per_pixel"] > 0
+            assert entry["fixed"] >= 0
+            assert len(entry["sides"]) == len(entry["peaks"]) >= 3
+
+
+def test_free_memory_of_this_machine() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert 2**20 < free < 2**50
+
+
+def group(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text, encoding="ascii")
+
+
+def processes(root: Path, text: str) -> None:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(text, encoding="ascii")
+
+
+def test_version_2_control_groups(tmp_path: Path) -> None:
+    processes(tmp_path, "0::/a/b\n")
+    top = tmp_path / "sys/fs/cgroup"
+    group(top / "a/b", memory__max="max\n", memory__current="5\n")
+    assert control_group_left(tmp_path) is None
+    stat = "anon 60\ninactive_file 30\n"
+    group(top / "a", memory__max="1000\n", memory__current="90\n", memory__stat=stat)
+    assert control_group_left(tmp_path) == 1000 - 90 + 30
+    group(top / "a/b", memory__max="100\n", memory__current="120\n")
+    assert control_group_left(tmp_path) == 0
+
+
+def test_version_1_control_groups(tmp_path: Path) -> None:
+    processes(tmp_path, "3:cpu,cpuacct:/x\n2:memory:/docker/1234\n")
+    # the path is the host's; inside the container only the top is there
+    group(
+        tmp_path / "sys/fs/cgroup/memory",
+        memory__limit_in_bytes="5000\n",
+        memory__usage_in_bytes="1000\n",
+        memory__stat="total_inactive_file 200\n",
+    )
+    assert control_group_left(tmp_path) == 4200
+
+
+def test_no_control_groups(tmp_path: Path) -> None:
+    assert control_group_left(tmp_path) is None
