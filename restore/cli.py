@@ -1,0 +1,340 @@
+"""The command line: arguments to function calls, outcomes to lines. The only file that prints.
+
+PyTorch loads inside the commands that compute, so that help and mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import restore
+from restore._commands_arguments import COMMANDS, command_error, parser_of, top_parser
+from restore._commands_text import agreement_line, details_line, outcome_line, summary_line
+from restore.errors import RestoreError, UsageError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from restore.batch import Batch, Outcome
+    from restore.files import Job
+    from restore.model import Model
+    from restore.upscale import Progress
+
+DONE, SOME_FAILED, NOT_BEGUN, INTERRUPTED = 0, 1, 2, 130
+DEFAULT_SCALE = 4.0  # without a model and --outscale
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: its words; those of this process if None.
+
+    Returns:
+        0 all done; 1 some pictures or files failed; 2 an argument cannot be obeyed and nothing
+        was begun; 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # a file name that the terminal cannot show must not stop a batch
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:  # argparse, after --help or a mistake
+        return stop.code if isinstance(stop.code, int) else NOT_BEGUN
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our output has gone; Python would complain once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SOME_FAILED
+    except RestoreError as error:
+        _complain(f"restore: {error}")
+        return NOT_BEGUN
+    except MemoryError:
+        _complain("restore: there is not enough memory; close other programs and try again")
+        return NOT_BEGUN
+    except OSError as error:
+        _complain(f"restore: {error.filename or 'the system'}: {error.strerror or error}")
+        return NOT_BEGUN
+    except ImportError as error:
+        _complain(f"restore: a package does not load: {error}; install restore-sr again")
+        return NOT_BEGUN
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        top_parser(restore.__version__).print_help(sys.stderr)
+        return NOT_BEGUN
+    if words[0] in ("-h", "--help", "--version"):
+        top_parser(restore.__version__).parse_args(words[:1])
+    if words[0].startswith("-"):
+        words = ["upscale", *words]
+    if words[0] not in COMMANDS:
+        raise UsageError(command_error(words[0]))
+    options = parser_of(words[0]).parse(words[1:])
+    run = {"upscale": _upscale, "info": _info, "models": _models, "doctor": _doctor}
+    return run[words[0]](options)
+
+
+def _upscale(options: argparse.Namespace) -> int:
+    from restore.files import Naming, find_pictures, plan_jobs
+
+    screen = Screen(options.quiet, options.verbose)
+    _check_together(options)
+    output = Path(options.output)
+    inputs = [*options.inputs, *options.input]
+    if not inputs:
+        raise UsageError('no input; give pictures, folders or quoted patterns ("photos/*.png")')
+    found = find_pictures(inputs, recursive=options.recursive, output=output)
+    naming = Naming(output, options.suffix, options.ext, options.compare)
+    jobs, left_out = plan_jobs(found.sources, naming)
+    if found.others:
+        screen.say(f"note: {found.others} other files in these folders are no pictures")
+    for path in left_out:
+        screen.say(f"note: {path} is left out: it is the result of another picture here")
+    batch = _batch(options, jobs, screen)
+    if options.dry_run:
+        from restore._commands_dry_run import dry_run_lines
+
+        _print(*dry_run_lines(batch))
+        return DONE if all(not job.problem for job in jobs) else SOME_FAILED
+    with screen:
+        return _run(batch, screen, output)
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    if options.model_name and options.model_path:
+        raise UsageError("-n names a built-in model and --model_path a file; give one of them")
+    if options.fp32 and options.dtype not in ("auto", "fp32"):
+        raise UsageError(f"--fp32 and --dtype {options.dtype} contradict each other; give one")
+    if options.quiet and options.verbose:
+        raise UsageError("-q and -v contradict each other; give one")
+    for name in ("arch", "config"):
+        if getattr(options, name) and not options.model_path:
+            raise UsageError(f"--{name} is for a weight file; give that with --model_path")
+    name = options.model_name
+    if name and (Path(name).suffix or os.sep in name):
+        raise UsageError(f"-n takes the name of a built-in model; for a file: --model_path {name}")
+
+
+def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batch:
+    import torch
+
+    from restore.batch import Batch, Settings
+    from restore.devices import dtype_name
+    from restore.image_io import DEFAULT_MAX_PIXELS
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    model = _model(options, screen)
+    screen.say(f"model: {model.name} ({model.variant}), {dtype_name(model.dtype)}, {model.device}")
+    settings = Settings(
+        outscale=options.outscale,
+        tile=options.tile,
+        tile_pad=options.tile_pad,
+        tta=options.tta,
+        quality=options.quality,
+        # 0 stands for no limit
+        max_pixels=DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None,
+        skip_existing=options.skip_existing,
+        verify_tiles=options.verify_tiles,
+    )
+    return Batch(jobs, model, settings)
+
+
+def _model(options: argparse.Namespace, screen: Screen) -> Model:
+    from restore.load import load, load_builtin
+
+    dtype = "fp32" if options.fp32 else options.dtype
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if options.model_path:
+            model = load(
+                options.model_path,
+                device=options.device,
+                dtype=dtype,
+                arch=options.arch,
+                config=dict(options.config),
+            )
+        else:
+            wanted = options.model_name or options.outscale or DEFAULT_SCALE
+            model = load_builtin(wanted, device=options.device, dtype=dtype)
+    for warning in caught:
+        screen.say(f"note: {warning.message}")
+    return model
+
+
+def _run(batch: Batch, screen: Screen, output: Path) -> int:
+    began = time.perf_counter()
+    outcomes: list[Outcome] = []
+    try:
+        for number, job in enumerate(batch.jobs, 1):
+            screen.begin(job, number, len(batch.jobs))
+            outcome = batch.run(job, screen.progress)
+            outcomes.append(outcome)
+            screen.end(outcome, number, len(batch.jobs))
+    except KeyboardInterrupt:
+        screen.close()
+        _complain(
+            f"interrupted: {len(outcomes)} of {len(batch.jobs)} pictures finished; nothing is kept "
+            "of the one under way. --skip-existing goes on from here"
+        )
+        return INTERRUPTED
+    screen.close()
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    written = [outcome.target for outcome in outcomes if outcome.status == "done"]
+    where = str(written[0] if len(written) == 1 else output)
+    screen.say(summary_line(outcomes, time.perf_counter() - began, where))
+    if failed:
+        _complain(f"failed, {len(failed)} of {len(outcomes)}:")
+        for outcome in failed:
+            _complain(f"  {outcome.reason}")
+    return SOME_FAILED if failed else DONE
+
+
+def _info(options: argparse.Namespace) -> int:
+    from restore.info import facts_of, lines_of
+
+    known, failures = [], []
+    for name in options.files:
+        try:
+            known.append(facts_of(name))
+        except RestoreError as error:
+            failures.append(str(error))
+    if options.json:
+        _print(json.dumps(known, indent=2))
+    else:
+        for facts in known:
+            _print(*lines_of(facts))
+    for failure in failures:
+        _complain(f"restore info: {failure}")
+    return SOME_FAILED if failures else DONE
+
+
+def _models(options: argparse.Namespace) -> int:
+    from restore.info import builtin_facts, builtin_lines
+
+    facts = builtin_facts()
+    if options.json:
+        _print(json.dumps(facts, indent=2))
+    elif facts:
+        _print(*builtin_lines(facts))
+    else:
+        _print("this installation holds no built-in model; give weight files with --model_path")
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from restore import doctor
+
+    facts = doctor.examine()
+    _print(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))
+    return DONE if doctor.healthy(facts) else SOME_FAILED
+
+
+def _print(*lines: str) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Screen:
+    """What a run shows: lines, and bars under them where standard error is a terminal."""
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._bars = sys.stderr.isatty() and not quiet
+        self._pictures: tqdm[Any] | None = None
+        self._tiles: tqdm[Any] | None = None
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars off the screen."""
+        for bar in (self._tiles, self._pictures):
+            if bar is not None:
+                bar.close()
+        self._tiles = self._pictures = None
+
+    def say(self, text: str) -> None:
+        """A line, unless all is to be quiet."""
+        if not self._quiet:
+            self._write(text, sys.stdout)
+
+    def _write(self, text: str, file: Any) -> None:
+        if self._bars:
+            from tqdm import tqdm
+
+            tqdm.write(text, file=file)
+        else:
+            print(text, file=file, flush=True)
+
+    def begin(self, job: Job, number: int, total: int) -> None:
+        """A picture begins."""
+        if not self._bars:
+            return
+        from tqdm import tqdm
+
+        # room for the terminal's own "^C", which would break the line where the bar cannot be wiped
+        width = max(20, shutil.get_terminal_size().columns - 4)
+        if self._pictures is None and total > 1:
+            form = "{n_fmt}/{total_fmt} pictures |{bar}| {remaining} left"
+            self._pictures = tqdm(
+                total=total, leave=False, ncols=width, position=0, bar_format=form
+            )
+        # below; the bar on top is the last to go, as only that one puts the cursor back to the left
+        below = 0 if self._pictures is None else 1
+        self._tiles = tqdm(
+            desc=job.source.name, unit="tile", leave=False, ncols=width, position=below
+        )
+
+    def progress(self, step: Progress) -> None:
+        """Tiles are done, or something happened that is noted at the end."""
+        bar = self._tiles
+        if bar is not None:
+            bar.total = step.total
+            bar.update(step.done - bar.n)
+
+    def end(self, outcome: Outcome, number: int, total: int) -> None:
+        """A picture is finished, well or not."""
+        if self._tiles is not None:
+            self._tiles.close()
+            self._tiles = None
+        head = f"[{number}/{total}]"
+        if outcome.status == "failed":
+            self._write(f"{head} failed: {outcome.reason}", sys.stderr)
+            if self._verbose and outcome.trace:
+                self._write(outcome.trace, sys.stderr)
+        elif outcome.status == "skipped":
+            self.say(f"{head} {outcome.job.source} skipped: {outcome.target} is there")
+        else:
+            self.say(f"{head} {outcome_line(outcome)}")
+        for note in outcome.notes:
+            self.say(f"    note: {note}")
+        if outcome.agreement is not None:
+            self._write(f"    {agreement_line(outcome.agreement)}", sys.stdout)
+        if self._verbose and outcome.status == "done":
+            self.say(f"    {details_line(outcome)}")
+        if self._pictures is not None:
+            self._pictures.update()

@@ -1,0 +1,201 @@
+"""What can be said of weight files, picture files and the built-in models without running them."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from restore.errors import CheckpointError, UsageError
+from restore.image_io import probe
+from restore.load import builtin_names, load, load_builtin
+from restore.model import Model
+
+WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+Facts = dict[str, Any]  # what --json writes: names to numbers, strings, lists and dicts of them
+
+
+def facts_of(name: str) -> Facts:
+    """Facts of a weight file, a built-in model or a picture, whichever the name is of.
+
+    Raises:
+        CheckpointError: weights that cannot be read or are not recognised.
+        ImageError: a picture that cannot be read, or a file that is neither.
+        UsageError: there is no such file and no such built-in model.
+    """
+    path = Path(name)
+    if path.suffix.lower() in WEIGHT_SUFFIXES:
+        return _of_weights(path)
+    if path.exists():
+        return _of_picture(path)
+    if name in builtin_names():
+        return {"file": name, **_of_model(load_builtin(name, device="cpu")), **_builtin(name)}
+    built_in = ", ".join(builtin_names()) or "none in this installation"
+    raise UsageError(f"{name}: no such file, and no built-in model (there is {built_in})")
+
+
+def _of_picture(path: Path) -> Facts:
+    info = probe(path)
+    return {
+        "file": str(path),
+        "kind": "picture",
+        "format": info.fmt,
+        "width": info.width,
+        "height": info.height,
+        "channels": info.channels,
+        "bits": info.depth,
+        "alpha": info.has_alpha,
+        "frames": info.n_frames,
+        "bytes": path.stat().st_size,
+    }
+
+
+def _of_weights(path: Path) -> Facts:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(path, device="cpu")
+    doubts = [str(warning.message) for warning in caught]
+    return {"file": str(path), **_of_model(model), "notes": doubts, "bytes": path.stat().st_size}
+
+
+def _of_model(model: Model) -> Facts:
+    rule = model.rule
+    return {
+        "kind": "model",
+        "architecture": model.arch,
+        "family": model.spec.family,
+        "variant": model.variant,
+        "paper": model.spec.paper,
+        "scale": model.scale,
+        "channels": model.in_channels,
+        "parameters": model.num_parameters,
+        "input": {
+            "padded_to_multiples_of": rule.multiple,
+            "least_side": rule.minimum,
+            "tile_alignment": rule.align,
+            "tile_pad": rule.halo,
+        },
+        "key": model.checkpoint_key,
+        "recognised_by": list(model.evidence),
+        "config": dict(model.config),
+    }
+
+
+def builtin_facts() -> list[Facts]:
+    """Name, size and stored metadata of every built-in model."""
+    return [_builtin(name) for name in builtin_names()]
+
+
+def _builtin(name: str) -> Facts:
+    with resources.as_file(resources.files("restore") / "weights" / f"{name}.safetensors") as path:
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                stored = file.metadata() or {}
+        except Exception as error:  # the reader's own type is not exported by every version
+            raise CheckpointError(
+                f"{path}: damaged ({error}); install the package again"
+            ) from error
+        size = path.stat().st_size
+    decoded = {key: _decoded(value) for key, value in stored.items() if key != "format"}
+    return {"name": name, "bytes": size, "metadata": decoded}
+
+
+def _decoded(text: str) -> Any:
+    """A metadata value, which the format has as text, as what it is if it is JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def builtin_lines(facts: list[Facts]) -> list[str]:
+    """The list of built-in models as a table."""
+    rows = [("model", "size", "licence", "Set5 PSNR (Y)")]
+    for entry in facts:
+        found = dict(_flat(entry["metadata"]))
+        score = next((v for k, v in found.items() if "set5" in k.lower() and "psnr" in k), None)
+        licence = found.get("licence") or found.get("license") or "not stated"
+        psnr = f"{score:.2f} dB" if isinstance(score, (int, float)) else "not stated"
+        rows.append((entry["name"], file_size(entry["bytes"]), str(licence), psnr))
+    return table(rows)
+
+
+def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values of a tree of mappings, each under its own last name."""
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        pairs += _flat(value) if isinstance(value, Mapping) else [(key, value)]
+    return pairs
+
+
+def lines_of(facts: Facts) -> list[str]:
+    """Facts for people: the name, then a line each."""
+    if facts["kind"] == "picture":
+        return [facts["file"], *_indented(_picture_pairs(facts))]
+    pairs = [
+        ("variant", facts["variant"]),
+        ("network", f"{facts['architecture']} ({facts['paper']})"),
+        ("scale", f"x{facts['scale']}" if facts["scale"] > 1 else "x1 (keeps the size)"),
+        ("pictures", "gray" if facts["channels"] == 1 else "RGB"),
+        ("parameters", f"{facts['parameters']:,}"),
+        ("size", file_size(facts["bytes"])),
+        ("input", _input_text(facts["input"])),
+        ("weights under", facts["key"] or "no key"),
+        *(("recognised by", sentence) for sentence in facts["recognised_by"]),
+        *(("note", sentence) for sentence in facts.get("notes", ())),
+        *(("metadata", f"{k}: {v}") for k, v in _flat(facts.get("metadata", {}))),
+        ("config", ", ".join(f"{k}={v}" for k, v in facts["config"].items())),
+    ]
+    return [facts["file"], *_indented(pairs)]
+
+
+def _input_text(rule: Mapping[str, int]) -> str:
+    return (
+        f"any size; padded to multiples of {rule['padded_to_multiples_of']}, at least "
+        f"{rule['least_side']}; tiles aligned to {rule['tile_alignment']}, "
+        f"tile_pad {rule['tile_pad']}"
+    )
+
+
+def _picture_pairs(facts: Facts) -> list[tuple[str, str]]:
+    colours = "gray" if facts["channels"] == 1 else "RGB"
+    depth = "32-bit float" if facts["bits"] == 32 else f"{facts['bits']}-bit"
+    pairs = [
+        ("format", facts["format"]),
+        ("size", f"{facts['width']} x {facts['height']} pixels, {file_size(facts['bytes'])}"),
+        ("samples", f"{depth} {colours}{' and alpha' if facts['alpha'] else ''}"),
+    ]
+    if facts["frames"] != 1:
+        pairs.append(("frames", f"{facts['frames']}: split it into single pictures to restore it"))
+    return pairs
+
+
+def _indented(pairs: list[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in pairs)
+    shown, before = [], ""
+    for name, value in pairs:
+        shown.append(f"  {name if name != before else '':<{width}}  {value}")
+        before = name
+    return shown
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines with aligned columns; the last column is not padded."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def file_size(n: float) -> str:
+    """Bytes for people: "3.1 MiB"."""
+    power = min(4, int(math.log2(n) // 10)) if n >= 1 else 0
+    unit = ("bytes", "KiB", "MiB", "GiB", "TiB")[power]
+    return f"{n / 1024**power:.{1 if power else 0}f} {unit}"
