@@ -19,7 +19,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -28,32 +27,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 import yaml
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # a checkout runs without being installed
 
+from builtin_photos import Pair, middle, random_batch, read_pairs, to_tensor  # noqa: E402
+
+from restore._atomic import atomic_output  # noqa: E402
 from restore.archs.swinir import SwinIR, SwinIRConfig  # noqa: E402
 from restore.errors import RestoreError, UsageError  # noqa: E402
-from restore.imresize import imresize  # noqa: E402
-from restore.metrics import mod_crop, psnr  # noqa: E402
+from restore.imresize import resize_weights  # noqa: E402
+from restore.metrics import psnr  # noqa: E402
 
-Pixels = npt.NDArray[np.uint8]  # [H, W, 3] RGB
-Pair = tuple[Pixels, Pixels]  # low side, high side
 Judges = dict[str, list[Pair]]  # name of a column to the images behind it
 
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 CHECKPOINT = "checkpoint.pt"
-TAIL = "upsample."  # the only parameters whose shape depends on the scale
+# the options that the weight file repeats
+FACTS = ("seed", "batch", "patch", "tries", "lr", "lr_min", "warmup", "ema", "bfloat16")
+TAIL = "upsample.0"  # the only parameters whose shape depends on the scale
 # what YAML gives for each annotation of Options
 YAML_KINDS: dict[str, type | tuple[type, ...]]
-YAML_KINDS = {"int": int, "float": (int, float), "str": str, "dict[str, Any]": dict}
+YAML_KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict[str, Any]": dict}
 VALID_CROP = 256  # side of the high-resolution crop taken from the middle of each validation image
 
 log = logging.getLogger("train_builtin")
@@ -69,12 +68,14 @@ class Options:
     network_g: dict[str, Any]  # official constructor names, and `type`
     batch: int
     patch: int  # side of the low-resolution crops
+    tries: int  # random crops of which the one with most detail is taken
     steps: int  # an upper bound where --minutes is given
     lr: float  # after the warm-up
     lr_min: float  # at the end
     warmup: int  # steps
     ema: float  # share of the old average kept each step
     grad_clip: float  # largest norm of the gradient of all parameters
+    bfloat16: bool  # mixed precision: faster where the processor has such instructions
     log_every: int  # steps
     valid_every: int  # steps; also the distance of checkpoints
     licence: str  # of the weights
@@ -106,69 +107,6 @@ def build(options: Options) -> SwinIR:
     if config.get("upscale") != options.scale:
         raise UsageError(f"network_g: upscale is {config.get('upscale')}, scale is {options.scale}")
     return SwinIR(SwinIRConfig().replaced(config, "network_g"))
-
-
-def read_pairs(folder: Path, scale: int, at_least: int = 1) -> list[Pair]:
-    """All pictures of a folder in the order of their names, each with its low side.
-
-    A picture whose low side is shorter than `at_least` pixels is left out.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UsageError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))})")
-    pairs = []
-    for path in paths:
-        high = mod_crop(np.asarray(Image.open(path).convert("RGB")), scale)
-        if min(high.shape[:2]) >= at_least * scale:
-            pairs.append((imresize(high, 1 / scale), high))
-    if not pairs:
-        raise UsageError(f"{folder}: every picture is smaller than {at_least * scale} pixels")
-    return pairs
-
-
-def crop(pair: Pair, scale: int, top: int, left: int, rows: int, columns: int) -> Pair:
-    """The same rectangle of both sides, given in low-resolution pixels; views."""
-    low, high = pair
-    return (
-        low[top : top + rows, left : left + columns],
-        high[top * scale : (top + rows) * scale, left * scale : (left + columns) * scale],
-    )
-
-
-def middle(pair: Pair, side: int, scale: int) -> Pair:
-    """The middle of both sides, at most `side` high-resolution pixels high and wide."""
-    height, width = pair[0].shape[:2]
-    rows, columns = min(side // scale, height), min(side // scale, width)
-    return crop(pair, scale, (height - rows) // 2, (width - columns) // 2, rows, columns)
-
-
-def random_batch(
-    pairs: list[Pair], options: Options, random: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Aligned crops, turned and mirrored alike: [B, 3, P, P] and [B, 3, P * s, P * s] in 0..1."""
-    size = options.patch
-    crops = []
-    for _ in range(options.batch):
-        pair = pairs[random.integers(len(pairs))]
-        top, left = (int(random.integers(n - size + 1)) for n in pair[0].shape[:2])
-        turns, mirror = int(random.integers(4)), bool(random.integers(2))
-        both = crop(pair, options.scale, top, left, size, size)
-        crops.append([turned(side, turns, mirror) for side in both])
-    lows, highs = zip(*crops, strict=True)
-    return to_tensor(np.stack(lows)), to_tensor(np.stack(highs))
-
-
-def turned(image: Pixels, quarter_turns: int, mirror: bool) -> Pixels:
-    """One of the eight symmetries of the square."""
-    image = np.rot90(image, quarter_turns)
-    return image[:, ::-1] if mirror else image
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """[B, H, W, 3] uint8 to [B, 3, H, W] float32 in 0..1, in channels-last memory."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2) / 255
 
 
 def learning_rate(options: Options, step: int, progress: float) -> float:
@@ -231,15 +169,56 @@ class Run:
         self.step, self.minutes = state["step"], state["minutes"]
 
 
+@torch.no_grad()
+def begin_as_bicubic(net: SwinIR) -> None:
+    """Set first convolution and tail so that they enlarge as bicubic does, and mute the body.
+
+    The first 27 features become the pixel and its neighbours, so that the 5 x 5 pixels under the
+    two convolutions hold the bicubic taps. A thousand steps of learning to copy are saved.
+    """
+    scale = net.upscale
+    table = resize_weights(8, 8 * scale, scale)
+    taps = torch.zeros(scale, 5, dtype=torch.float64)  # of each output phase, around its pixel
+    for phase in range(scale):
+        at = 4 * scale + phase
+        index = torch.from_numpy(table.indices[at] - 2)  # the middle one of the 5 is pixel 4
+        taps[phase].index_add_(0, index, torch.from_numpy(table.weights[at]))
+    near = torch.arange(3)
+    both = near[:, None] + near  # [3, 3]: place under the first convolution plus under the tail
+    split = taps[:, both] / (3 - (both - 2).abs())  # [s, 3, 3]: each tap shared out evenly
+    tail = torch.einsum("ydi,xej,cf->cyxfdeij", split, split, torch.eye(3, dtype=taps.dtype))
+    parameters = dict(net.named_parameters())
+    for name, parameter in parameters.items():
+        if name.startswith(("conv_first.bias", "conv_after_body", TAIL)):
+            parameter.zero_()
+    parameters["conv_first.weight"][:27] = torch.eye(27).view(27, 3, 3, 3)
+    parameters[f"{TAIL}.weight"][:, :27] = tail.reshape(3 * scale**2, 27, 3, 3).float()
+
+
+def begin_from(net: SwinIR, path: Path) -> None:
+    """Take over the model of another scale; each pixel of its tail fills a square of ours."""
+    state = {key: value.float() for key, value in load_file(path).items()}
+    if wrong := state.keys() ^ net.state_dict().keys():
+        raise UsageError(f"{path}: does not fit network_g: {sorted(wrong)}")
+    for key in (f"{TAIL}.weight", f"{TAIL}.bias"):
+        old = math.isqrt(len(state[key]) // 3)
+        if net.upscale % old:
+            raise UsageError(f"{path}: is for x{old}, of which x{net.upscale} is no multiple")
+        tail = state[key].unflatten(0, (3, old, old))
+        for axis in (1, 2):
+            tail = tail.repeat_interleave(net.upscale // old, axis)
+        state[key] = tail.flatten(0, 2)
+    net.load_state_dict(state)
+
+
 def start(options: Options, init: Path | None) -> Run:
-    """A run at step 0; `init` gives all weights but the tail's, from a model of another scale."""
+    """A run at step 0, from the bicubic function or from the weights of another scale."""
     torch.manual_seed(options.seed)
     net = build(options)
-    if init is not None:
-        body = {k: v.float() for k, v in load_file(init).items() if not k.startswith(TAIL)}
-        if wrong := body.keys() ^ {k for k in net.state_dict() if not k.startswith(TAIL)}:
-            raise UsageError(f"{init}: does not fit network_g: {sorted(wrong)}")
-        net.load_state_dict(body, strict=False)
+    if init is None:
+        begin_as_bicubic(net)
+    else:
+        begin_from(net, init)
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.Adam(net.parameters(), lr=options.lr, betas=(0.9, 0.99))
     return Run(net, average, optimizer, np.random.default_rng(options.seed))
@@ -254,8 +233,12 @@ def train(
         rate = learning_rate(options, run.step, progress)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
-        low, high = random_batch(pairs, options, run.random)
-        loss = F.l1_loss(run.net(low), high)
+        low, high = random_batch(
+            pairs, options.scale, options.patch, options.batch, options.tries, run.random
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+            result = run.net(low)
+        loss = F.l1_loss(result.float(), high)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(run.net.parameters(), options.grad_clip)
@@ -268,9 +251,8 @@ def train(
 
 def save_checkpoint(run: Run, path: Path) -> None:
     """All or nothing: a run killed here leaves the previous checkpoint."""
-    part = path.with_suffix(".part")
-    torch.save(run.state(), part)
-    os.replace(part, path)
+    with atomic_output(path) as file:
+        torch.save(run.state(), file)
 
 
 def stored(average: SwinIR) -> dict[str, Tensor]:
@@ -291,9 +273,8 @@ def write_weights(
         "training": json.dumps(facts),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata)
-    os.replace(part, path)
+    with atomic_output(path) as file:
+        file.write(save(tensors, metadata))
 
 
 def append_row(path: Path, row: dict[str, float | int | str]) -> None:
@@ -360,7 +341,7 @@ def finish(
         "minutes": round(run.minutes, 1),
         "threads": args.threads,
         "init": args.init.stem if args.init else None,
-        **{key: getattr(options, key) for key in ("seed", "batch", "patch", "lr", "ema")},
+        **{key: getattr(options, key) for key in FACTS},
         **{f"{k}_psnr_y": mean_psnr(run.average, v, options.scale) for k, v in judges.items()},
     }
     path = args.out or ROOT / "restore" / "weights" / f"{options.name}.safetensors"

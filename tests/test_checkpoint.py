@@ -1,0 +1,259 @@
+"""Weight files: what is read, what is refused, and that nothing in them is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+
+from restore.checkpoint import PREFIXES, WRAPPERS, Checkpoint, read_checkpoint, unwrap
+from restore.errors import CheckpointError
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    return {"conv.weight": torch.arange(6.0).view(2, 3), "conv.bias": torch.ones(2)}
+
+
+def same(found: Checkpoint, state: dict[str, Tensor]) -> bool:
+    return found.state.keys() == state.keys() and all(
+        torch.equal(found.state[key], value) for key, value in state.items()
+    )
+
+
+def write_zip(content: Any, path: Path) -> None:
+    torch.save(content, path)
+
+
+def write_legacy(content: Any, path: Path) -> None:
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def write_safetensors(content: Any, path: Path) -> None:
+    save_file(content, path)
+
+
+WRITERS: dict[str, Callable[[Any, Path], None]] = {
+    "zip": write_zip,
+    "legacy": write_legacy,
+    "safetensors": write_safetensors,
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors", ".bin", ""])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_the_content_decides_not_the_suffix(
+    kind: str, suffix: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / f"net{suffix}"
+    WRITERS[kind](state, path)
+    found = read_checkpoint(path)
+    assert same(found, state)
+    assert found.source == str(path)
+    assert found.key == ""
+
+
+@pytest.mark.parametrize("key", WRAPPERS)
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_every_wrapper_is_opened(
+    kind: str, key: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    WRITERS[kind]({key: state, "iter": 5, "optimizer": {"lr": 0.1}}, tmp_path / "a.pth")
+    found = read_checkpoint(tmp_path / "a.pth")
+    assert same(found, state)
+    assert found.key == key
+
+
+@pytest.mark.parametrize("averaged", ["params_ema", "params-ema"])
+def test_averaged_weights_are_preferred(averaged: str, state: dict[str, Tensor]) -> None:
+    raw = {key: value + 1 for key, value in state.items()}
+    for content in ({"params": raw, averaged: state}, {averaged: state, "params": raw}):
+        found = unwrap(content, "here", {})
+        assert same(found, state)
+        assert found.key == averaged
+
+
+def test_wrappers_in_wrappers_are_opened(state: dict[str, Tensor]) -> None:
+    found = unwrap({"model": {"state_dict": {"params": state}}}, "here", {})
+    assert same(found, state)
+    assert found.key == "params"
+
+
+def test_a_tensor_beside_the_weights_does_not_hide_them(state: dict[str, Tensor]) -> None:
+    found = unwrap({"iter": torch.tensor(5), "params": state, "lr": torch.ones(3)}, "here", {})
+    assert same(found, state)
+
+
+def test_what_is_no_tensor_is_left_out(state: dict[str, Tensor]) -> None:
+    assert same(unwrap({**state, "epoch": 3, "name": "x", "none": None}, "here", {}), state)
+
+
+@given(prefixes=st.lists(st.sampled_from(PREFIXES), max_size=4))
+def test_prefixes_of_trainers_are_taken_off(prefixes: list[str]) -> None:
+    state = {"conv.weight": torch.ones(2), "norm.bias": torch.zeros(1)}
+    wrapped = {"".join(prefixes) + key: value for key, value in state.items()}
+    assert same(unwrap({"params": wrapped}, "here", {}), state)
+
+
+def test_a_prefix_of_some_keys_stays(state: dict[str, Tensor]) -> None:
+    mixed = {**state, "module.conv.weight": torch.zeros(1)}
+    assert same(unwrap(mixed, "here", {}), mixed)
+
+
+def test_a_mapping_is_not_changed(state: dict[str, Tensor]) -> None:
+    content = {"params": {f"module.{key}": value for key, value in state.items()}}
+    unwrap(content, "here", {})
+    assert list(content["params"]) == ["module.conv.weight", "module.conv.bias"]
+
+
+def test_parameters_are_tensors(state: dict[str, Tensor]) -> None:
+    parameters = {key: torch.nn.Parameter(value) for key, value in state.items()}
+    assert same(unwrap(parameters, "here", {}), state)
+
+
+class RunsCode:
+    """What a hostile file would hold: reading it with plain pickle writes a file."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.witness),)
+
+
+@pytest.mark.parametrize("place", ["beside", "inside", "alone"])
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_a_file_that_wants_code_is_refused_and_not_run(
+    kind: str, place: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    witness = tmp_path / "was-run"
+    hostile = RunsCode(witness)
+    content = {
+        "beside": {"params": state, "extra": hostile},
+        "inside": {"params": {**state, "conv.bias": hostile}},
+        "alone": hostile,
+    }[place]
+    WRITERS[kind](content, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="holds more than tensors") as caught:
+        read_checkpoint(tmp_path / "net.pth")
+    assert not witness.exists()
+    text = str(caught.value)
+    assert "mkdir" in text
+    assert "net.pth" in text
+    assert ".safetensors" in text  # what to do
+    pickle.loads(pickle.dumps(hostile))  # the file would have done it
+    assert witness.exists()
+
+
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
+    witness = tmp_path / "was-run"
+    (tmp_path / "net.pth").write_bytes(pickle.dumps(RunsCode(witness)))
+    with pytest.raises(CheckpointError, match=r"net\.pth"):
+        read_checkpoint(tmp_path / "net.pth")
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_truncation_is_refused(kind: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    WRITERS[kind](state, path)
+    whole = path.read_bytes()
+    for length in {1, 8, 9, 16, len(whole) // 3, len(whole) // 2, len(whole) - 1}:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"net\.pth: is no whole") as caught:
+            read_checkpoint(path)
+        assert "copy it again" in str(caught.value)
+
+
+@settings(max_examples=60)
+@given(content=st.binary(min_size=1, max_size=200))
+def test_bytes_of_any_kind_are_refused(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("noise") / "net.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"net\.pth"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello, this is text\n",
+        b"<!DOCTYPE html><html><body>404</body></html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 5\n",
+        b"\x89PNG\r\n\x1a\n" + bytes(64),
+        b'{"a": 1, "b": {"c": 2}}',
+    ],
+    ids=["text", "page", "pointer", "picture", "json"],
+)
+def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"net\.pth: is no whole (weight|safetensors) file"):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_an_empty_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match=f"{name}: the file is empty; download"):
+        read_checkpoint(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pth: cannot be read: No such file"):
+        read_checkpoint(tmp_path / "none.pth")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (torch.ones(3), "found Tensor"),
+        ([1, 2], "found list"),
+        (None, "found NoneType"),
+        ({}, "found an empty dict"),
+        ({"params": {}}, "found an empty dict"),
+        ({"epoch": 3, "lr": 0.1}, "found keys 'epoch', 'lr'"),
+        ({0: torch.ones(1)}, "found keys 0"),
+        ({"a": {"b": torch.ones(1)}}, "found keys 'a'"),
+    ],
+    ids=str,
+)
+def test_a_file_without_a_state_dict_is_refused(
+    content: object, found: str, tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=found) as caught:
+        read_checkpoint(tmp_path / "net.pth")
+    assert "holds no state dict" in str(caught.value)
+    assert "params_ema" in str(caught.value)  # what was expected
+
+
+def test_metadata_of_a_safetensors_file_is_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file(state, path, metadata={"restore": '{"arch": "SwinIR", "config": {"upscale": 2}}'})
+    assert read_checkpoint(path).metadata == {"arch": "SwinIR", "config": {"upscale": 2}}
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", "3", "null"])
+def test_metadata_of_others_is_no_error(
+    text: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file(state, path, metadata={"restore": text, "format": "pt"})
+    assert read_checkpoint(path).metadata == {}
+    assert same(read_checkpoint(path), state)

@@ -1,0 +1,360 @@
+"""From weights to a model: recognition, settings, messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_data import image, tiny, untold
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from restore.archs import ARCHS
+from restore.archs._blocks import hidden_features
+from restore.archs.hit_sr import SPECS, HiTConfig
+from restore.archs.swinir import SPEC, SwinIRConfig
+from restore.errors import CheckpointError, RestoreError, UsageError
+from restore.load import AmbiguousCheckpointWarning, load
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    """A small SwinIR's parameters: lightweight x3, 12 features."""
+    return tiny("swinir_4").state
+
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, restore
+for module in pkgutil.iter_modules(restore.__path__):
+    if module.name != "__main__":
+        importlib.import_module(f"restore.{module.name}")
+hidden = [name for name in restore.__all__ if not callable(getattr(restore, name))]
+assert not hidden, hidden
+"""
+
+
+def test_no_module_hides_the_public_function_of_its_name(root: Path) -> None:
+    """`restore.load` is a function, whatever was imported before."""
+    subprocess.run([sys.executable, "-c", IMPORT_EVERYTHING], check=True, cwd=root, timeout=120)
+
+
+def test_files_of_every_kind_give_the_same_model(state: dict[str, Tensor], tmp_path: Path) -> None:
+    x = image(0, (1, 3, 9, 9))
+    expected = load(state, device="cpu")(x)
+    for name, content in {
+        "bare.pth": state,
+        "wrapped.pt": {"params_ema": state, "params": {k: v * 0 for k, v in state.items()}},
+        "trainer.ckpt": {"state_dict": {f"netG.module.{k}": v for k, v in state.items()}},
+        "compiled.pth": {"model": {f"_orig_mod.{k}": v for k, v in state.items()}},
+    }.items():
+        torch.save(content, tmp_path / name)
+        model = load(str(tmp_path / name), device="cpu")
+        assert model.name == name.split(".")[0]
+        assert torch.equal(model(x), expected)
+
+
+def test_a_mapping_is_copied(state: dict[str, Tensor]) -> None:
+    given_state = {key: value.clone().requires_grad_() for key, value in state.items()}
+    model = load(given_state, device="cpu")
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            parameter.zero_()
+    assert given_state.keys() == state.keys()
+    assert all(torch.equal(given_state[key], value) for key, value in state.items())
+    assert all(p.requires_grad and p.is_leaf for p in model.module.parameters())
+    assert not model.module.training
+
+
+def test_loading_draws_no_random_numbers(state: dict[str, Tensor]) -> None:
+    torch.manual_seed(3)
+    load(state, device="cpu")
+    drawn = torch.rand(4)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_weights_of_another_precision_become_float32(
+    state: dict[str, Tensor], dtype: torch.dtype
+) -> None:
+    model = load({key: value.to(dtype) for key, value in state.items()}, device="cpu")
+    for key, value in model.module.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, state[key].to(dtype).float())
+
+
+def test_one_tensor_for_two_keys_makes_two_parameters(state: dict[str, Tensor]) -> None:
+    shared = torch.ones(12)
+    model = load({**state, "norm.weight": shared, "norm.bias": shared}, device="cpu")
+    with torch.no_grad():
+        model.module.get_parameter("norm.weight").zero_()
+    assert model.module.get_parameter("norm.bias").sum() == 12
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused(state: dict[str, Tensor], value: float) -> None:
+    state["layers.0.conv.weight"][3, 2, 1, 0] = value
+    with pytest.raises(CheckpointError, match=r"layers\.0\.conv\.weight holds NaN or infinite"):
+        load(state, device="cpu")
+
+
+def test_keys_that_do_not_fit_are_named(state: dict[str, Tensor]) -> None:
+    changes: list[tuple[dict[str, Tensor], str]] = [
+        ({**state, "foo.bar": torch.ones(1)}, r"1 unknown: foo\.bar$"),
+        ({k: v for k, v in state.items() if k != "norm.bias"}, r"1 missing: norm\.bias$"),
+        (
+            {**state, "norm.bias": torch.ones(5)},
+            r"1 of another shape: norm\.bias is \(5,\), expected \(12,\)$",
+        ),
+        (
+            {**state, **{f"extra.{i}": torch.ones(1) for i in range(7)}},
+            r"7 unknown: extra\.0, extra\.1, extra\.2, extra\.3 and 3 more$",
+        ),
+    ]
+    for changed, message in changes:
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load(changed, device="cpu")
+        assert "nearest family SwinIR" in str(caught.value)
+
+
+def test_an_unknown_network_is_described(state: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError, match="no known architecture claims it") as caught:
+        load({"a.weight": torch.ones(1), "b.bias": torch.ones(1)}, device="cpu")
+    text = str(caught.value)
+    assert "2 tensors" in text
+    assert "first keys: a.weight, b.bias" in text
+    for spec in ARCHS:
+        assert spec.name in text
+
+
+@settings(max_examples=60)
+@given(data=st.data(), name=st.sampled_from(["swinir_1", "swinir_4", "hit_sr_1", "hit_sr_2"]))
+def test_a_damaged_state_dict_is_refused_by_message(data: st.DataObject, name: str) -> None:
+    """Whatever is missing or of another shape: a message, never an error from deep inside."""
+    damaged = tiny(name).state
+    for key in data.draw(st.lists(st.sampled_from(sorted(damaged)), min_size=1, max_size=3)):
+        shape = data.draw(st.none() | st.lists(st.integers(0, 9), max_size=4))
+        if shape is None:
+            damaged.pop(key, None)
+        else:
+            damaged[key] = torch.zeros(shape)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AmbiguousCheckpointWarning)
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            load(damaged, device="cpu", config=untold(tiny(name)))
+    except CheckpointError as error:
+        assert str(error).startswith("state dict: ")
+
+
+def test_named_architectures(state: dict[str, Tensor]) -> None:
+    for name in ("SwinIR", "swinir", "SWINIR"):
+        assert load(state, device="cpu", arch=name).arch == "SwinIR"
+    case = tiny("hit_sr_3")
+    for name in ("HiT_SRF", "hit-srf", "HiT-SR", "hitsr"):
+        assert load(case.state, device="cpu", arch=name, config=untold(case)).arch == "HiT_SRF"
+
+
+def test_an_unknown_architecture_is_refused(state: dict[str, Tensor]) -> None:
+    with pytest.raises(UsageError, match=r"arch is 'SwinR'.*did you mean 'SwinIR'"):
+        load(state, device="cpu", arch="SwinR")
+    with pytest.raises(UsageError, match="arch is 'resnet'; expected one of SwinIR, HiT_SIR"):
+        load(state, device="cpu", arch="resnet")
+
+
+def test_a_named_architecture_that_does_not_fit_is_told(state: dict[str, Tensor]) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(state, device="cpu", arch="HiT_SIR")
+    assert "HiT_SIR" in str(caught.value)
+    assert "no known architecture claims it" not in str(caught.value)
+
+
+def test_a_setting_that_weights_do_not_tell_is_obeyed(state: dict[str, Tensor]) -> None:
+    x = image(0, (1, 3, 9, 9))
+    plain = load(state, device="cpu")
+    model = load(state, device="cpu", config={"img_range": 255.0, "qk_scale": 0.3})
+    assert model.config["img_range"] == 255.0
+    assert model.config["qk_scale"] == 0.3
+    assert not torch.equal(model(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"img_rang": 255}, "config has no 'img_rang'; did you mean 'img_range'"),
+        ({"zzz": 1}, "config has no 'zzz'; known: img_size, patch_size"),
+        ({"upscale": 5}, "upscale.*another shape|another shape.*upsample"),
+        ({"upsampler": "bicubic"}, "upsampler is 'bicubic'; expected one of"),
+        ({"upsampler": "pixelshuffle", "upscale": 5}, "upscale is 5; upsampler 'pixelshuffle'"),
+        ({"resi_connection": "2conv"}, "resi_connection is '2conv'; expected one of"),
+        ({"depths": [2]}, r"num_heads .* depths \(2,\)"),
+        ({"num_heads": [5, 5]}, "do not divide embed_dim 12"),
+        ({"depths": [2, 3]}, "missing: layers.1.residual_group.blocks.2"),
+        ({"window_size": 7}, r"of another shape: layers.0.* expected \(169, 2\)"),
+        ({"ape": True}, "ape=True"),
+        ({"patch_size": 2}, "patch_size=2"),
+    ],
+    ids=str,
+)
+def test_a_setting_that_does_not_fit_is_told(
+    state: dict[str, Tensor], config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load(state, device="cpu", config=config)
+    assert str(caught.value).startswith("state dict: ")
+
+
+@pytest.mark.parametrize("value", ["abc", None, [1], -1], ids=repr)
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(SwinIRConfig)])
+def test_a_setting_of_a_wrong_kind_is_told(
+    state: dict[str, Tensor], field: str, value: object
+) -> None:
+    try:
+        model = load(state, device="cpu", config={field: value})
+        with torch.inference_mode():
+            model(image(0, (1, 3, 9, 9)))
+    except RestoreError as error:
+        assert str(error).startswith("state dict: ")
+
+
+def test_what_is_assumed_is_said_once_and_can_be_settled() -> None:
+    case = tiny("hit_sr_1")
+    with pytest.warns(AmbiguousCheckpointWarning, match=r"taken as base_win_size=\[8, 8\]") as told:
+        load(case.state, device="cpu")
+    assert len(told) == 1
+    assert Path(told[0].filename) == Path(__file__)  # the caller's line, not ours
+    text = str(told[0].message)
+    assert text.startswith("state dict: ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for settled in ({"base_win_size": [4, 4]}, {"hier_win_ratios": [0.5, 1, 4]}):
+            load(case.state, device="cpu", config=settled)
+
+
+def test_stripped_masks_are_told() -> None:
+    """Index buffers without masks: stripped, or a network that was never shifted."""
+    case = tiny("swinir_1")
+    index = {
+        key: torch.zeros(entry["shape"], dtype=torch.int64)
+        for key, entry in case.keys.items()
+        if key.endswith("relative_position_index")
+    }
+    with pytest.warns(AmbiguousCheckpointWarning, match="give img_size=4"):
+        shifted = load({**case.state, **index}, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unshifted = load({**case.state, **index}, device="cpu", config={"img_size": 4})
+        load({**case.state}, device="cpu")
+    x = image(0, (1, 3, 8, 8))
+    assert not torch.equal(shifted(x), unshifted(x))
+
+
+def test_a_device_that_is_not_here_is_refused(state: dict[str, Tensor]) -> None:
+    for name in ("cuda:99", "gpu", "tpu", "cpu:1", ""):
+        with pytest.raises(UsageError, match=f"device '{name}' is not here; there is .*cpu"):
+            load(state, device=name)
+    assert load(state, device=torch.device("cpu")).device.type == "cpu"
+
+
+def test_a_dtype_that_does_not_exist_is_refused(state: dict[str, Tensor]) -> None:
+    for name in ("fp8", "float", torch.int32):
+        with pytest.raises(UsageError, match=r"dtype is .*; expected auto or one of fp32, fp16"):
+            load(state, device="cpu", dtype=name)
+    for name, dtype in {"auto": torch.float32, "bf16": torch.bfloat16}.items():
+        assert load(state, device="cpu", dtype=name).dtype == dtype
+    assert load(state, device="cpu", dtype=torch.float64).dtype == torch.float64
+
+
+def test_a_device_is_refused_before_a_file_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="device"):
+        load(tmp_path / "none.pth", device="gpu")
+
+
+@st.composite
+def swinir_configs(draw: st.DrawFn) -> SwinIRConfig:
+    """Settings that leave a trace in weights."""
+    groups = draw(st.integers(1, 3))
+    heads = [draw(st.sampled_from([1, 2, 3, 4])) for _ in range(groups)]
+    dim = draw(st.sampled_from([12, 24]))
+    upsampler = draw(st.sampled_from(["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]))
+    scales = {
+        "pixelshuffle": [2, 3, 4, 8],
+        "pixelshuffledirect": [1, 2, 3, 4, 5, 8],
+        "nearest+conv": [2, 4],
+        "": [1],
+    }
+    window = draw(st.sampled_from([2, 3, 4, 7, 8]))
+    return SwinIRConfig(
+        img_size=window * draw(st.integers(2, 4)),
+        in_chans=draw(st.sampled_from([1, 3, 4])),
+        embed_dim=dim,
+        depths=tuple(draw(st.integers(1, 3)) for _ in range(groups)),
+        num_heads=tuple(heads),
+        window_size=window,
+        mlp_ratio=draw(st.integers(1, 40)) / dim,
+        qkv_bias=draw(st.booleans()),
+        patch_norm=draw(st.booleans()),
+        upscale=draw(st.sampled_from(scales[upsampler])),
+        img_range=255.0 if window == 7 else 1.0,
+        upsampler=upsampler,  # type: ignore[arg-type]
+        resi_connection=draw(st.sampled_from(["1conv", "3conv"])),
+    )
+
+
+@settings(max_examples=30)
+@given(config=swinir_configs())
+def test_the_settings_of_any_swinir_are_read_back(config: SwinIRConfig) -> None:
+    net = SPEC.build(config)
+    state = dict(net.state_dict())
+    for key, make in SPEC.derived(config).items():
+        state[key] = make()
+    model = load({"params": state}, device="cpu", arch="SwinIR")
+    expected = config
+    if max(config.depths) == 1:  # nothing is shifted, so no mask holds the patch's size
+        expected = dataclasses.replace(config, img_size=model.config["img_size"])
+    assert model.config == expected
+    assert model.scale == config.upscale
+    assert set(model.official_state_dict()) == set(state)
+
+
+@settings(max_examples=20)
+@given(
+    name=st.sampled_from([spec.name for spec in SPECS]),
+    depths=st.lists(st.integers(1, 3), min_size=1, max_size=2),
+    upscale=st.sampled_from([2, 3, 4]),
+    in_chans=st.sampled_from([1, 3]),
+    three=st.booleans(),
+    hidden=st.integers(1, 100),
+)
+def test_the_settings_of_any_hit_sr_are_read_back(
+    name: str, depths: list[int], upscale: int, in_chans: int, three: bool, hidden: int
+) -> None:
+    spec = next(spec for spec in SPECS if spec.name == name)
+    config = HiTConfig(
+        in_chans=in_chans,
+        embed_dim=40,
+        depths=tuple(depths),
+        num_heads=(2,) * len(depths),
+        base_win_size=(4, 4),
+        mlp_ratio=hidden / 40,
+        upscale=upscale,
+        resi_connection="3conv" if three else "1conv",
+        hier_win_ratios=(0.5, 1, 2)[: max(depths)],
+    )
+    state = spec.build(config).state_dict()
+    told = {"base_win_size": [4, 4], "hier_win_ratios": list(config.hier_win_ratios)}
+    model = load(state, device="cpu", config=told)
+    assert model.arch == name
+    assert model.config == config
+
+
+@given(dim=st.integers(1, 400), hidden=st.integers(1, 2000))
+def test_the_width_of_an_mlp_survives_its_ratio(dim: int, hidden: int) -> None:
+    assert hidden_features(dim, hidden / dim) == hidden

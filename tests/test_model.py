@@ -1,0 +1,234 @@
+"""Running a loaded model, and saving it so that it comes back the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from golden_data import Tiny, image, is_known, tiny, tiny_names, untold
+from safetensors import safe_open
+from torch.nn import functional as F
+
+from restore.errors import OutputError, UsageError
+from restore.load import load
+from restore.model import Model
+
+KNOWN = [name for name in tiny_names() if is_known(tiny(name).arch)]
+every_small = pytest.mark.parametrize("name", KNOWN)
+
+
+def small(name: str, dtype: str = "auto", **changes: object) -> Model:
+    case: Tiny = tiny(name)
+    given = {**untold(case), "img_size": case.config["img_size"], **changes}
+    return load(case.state, device="cpu", dtype=dtype, config=given)
+
+
+@pytest.fixture
+def swinir() -> Model:
+    return small("swinir_1")
+
+
+def test_what_a_model_tells(swinir: Model) -> None:
+    assert swinir.arch == "SwinIR"
+    assert swinir.variant == "SwinIR-dim24 classical x2"
+    assert (swinir.scale, swinir.in_channels) == (2, 3)
+    assert swinir.device == torch.device("cpu")
+    assert swinir.dtype == torch.float32
+    assert swinir.align == 4
+    assert swinir.halo >= 4
+    assert swinir.config["depths"] == [2, 2]
+    assert swinir.config["embed_dim"] == 24
+    assert swinir.num_parameters == sum(v.numel() for v in tiny("swinir_1").state.values())
+    assert repr(swinir) == "<Model model: SwinIR-dim24 classical x2, fp32 on cpu>"
+
+
+@pytest.mark.parametrize(
+    ("name", "align"),
+    [("swinir_1", 4), ("swinir_3", 7), ("hit_sr_1", 16), ("hit_sr_2", 16), ("hit_sr_3", 16)],
+)
+def test_tiles_between_multiples_of_align_have_whole_windows(name: str, align: int) -> None:
+    """Windows of 4; of 7; of 2, 4, 16; of 4, 8 and their neighbours; of 2, 8, 16."""
+    assert small(name).align == align
+    assert small(name).halo > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "grown"),
+    [((5, 7), (8, 8)), ((4, 9), (4, 12)), ((8, 12), (8, 12)), ((3, 3), (4, 4))],
+    ids=str,
+)
+def test_odd_sizes_are_grown_by_reflection(
+    swinir: Model, size: tuple[int, int], grown: tuple[int, int]
+) -> None:
+    x = image(1, (1, 3, *size))
+    bottom, right = grown[0] - size[0], grown[1] - size[1]
+    by_hand = F.pad(x, (0, right, 0, bottom), mode="reflect")
+    with torch.inference_mode():
+        expected = swinir.module(by_hand)[:, :, : 2 * size[0], : 2 * size[1]]
+        assert torch.equal(swinir(x), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (2, 8)], ids=str)
+def test_images_too_small_to_reflect_repeat_their_edge(
+    swinir: Model, size: tuple[int, int]
+) -> None:
+    x = image(1, (1, 3, *size))
+    by_hand = F.pad(x, (0, -size[1] % 4, 0, -size[0] % 4), mode="replicate")
+    with torch.inference_mode():
+        expected = swinir.module(by_hand)[:, :, : 2 * size[0], : 2 * size[1]]
+        assert torch.equal(swinir(x), expected)
+
+
+def test_the_output_is_not_clamped(swinir: Model) -> None:
+    with torch.inference_mode():
+        y = swinir(image(0, (1, 3, 16, 16)))
+    assert y.min() < 0
+    assert y.max() > 1
+
+
+@pytest.mark.parametrize("held", ["fp32", "fp64"])
+@pytest.mark.parametrize(
+    "given", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
+)
+def test_the_output_has_the_dtype_of_the_input(held: str, given: torch.dtype) -> None:
+    model = small("swinir_4", dtype=held)
+    x = image(0, (1, 3, 9, 9)).to(given)
+    with torch.inference_mode():
+        y = model(x)
+    assert y.dtype == given
+    with torch.inference_mode():
+        assert torch.equal(y, model(x.double()).to(given))
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_half_precision_keeps_float32_parameters(dtype: str, value: torch.dtype) -> None:
+    model = small("swinir_1", dtype=dtype)
+    assert model.dtype == value
+    assert all(p.dtype == torch.float32 for p in model.module.parameters())
+    x = image(0, (1, 3, 16, 16))
+    with torch.inference_mode():
+        y, exact = model(x), model(x, dtype=torch.float32)
+        assert torch.equal(exact, small("swinir_1")(x))
+    assert not torch.equal(y, exact)
+    assert (y - exact).abs().max() <= 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int8], ids=str)
+def test_a_named_dtype_is_obeyed_or_refused(swinir: Model, dtype: torch.dtype) -> None:
+    x = image(0, (1, 3, 8, 8)).double()
+    try:
+        with torch.inference_mode():
+            y = swinir(x, dtype=dtype)
+    except UsageError:
+        return
+    assert dtype == torch.float64
+    assert torch.equal(y, small("swinir_1", dtype="fp64")(x).detach())
+
+
+def test_gradients_reach_the_image(swinir: Model) -> None:
+    x = image(0, (1, 3, 5, 6)).requires_grad_()
+    y = swinir(x)
+    assert y.requires_grad
+    y.sum().backward()
+    assert x.grad is not None
+    assert bool((x.grad != 0).all())
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(3, 8, 8), r"input is \[3, 8, 8\]; expected \[B, 3, H, W\]"),
+        (torch.zeros(1, 1, 8, 8), r"input is \[1, 1, 8, 8\]; expected \[B, 3, H, W\]"),
+        (torch.zeros(1, 3, 0, 8), "with at least one pixel"),
+        (torch.zeros(0, 3, 8, 8), "with at least one pixel"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"input is torch.uint8; expected floating"),
+        (torch.zeros(1, 3, 8, 8, device="meta"), "input is on meta, the model on cpu"),
+    ],
+    ids=["no batch", "gray", "no rows", "no images", "integers", "device"],
+)
+def test_what_is_no_image_is_refused(swinir: Model, x: torch.Tensor, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        swinir(x)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+@every_small
+def test_a_saved_model_comes_back(name: str, suffix: str, tmp_path: Path) -> None:
+    model = small(name, img_range=255.0) if name == "swinir_1" else small(name)
+    path = tmp_path / f"net{suffix}"
+    model.save(path)
+    # only the safetensors file has room for what weights do not tell
+    told = suffix == ".safetensors"
+    again = load(path, device="cpu", config=None if told else model.config)
+    assert again.arch == model.arch
+    assert again.config == model.config
+    assert again.name == "net"
+    x = image(5, (1, model.in_channels, 13, 11))
+    with torch.inference_mode():
+        assert torch.equal(again(x), model(x))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@every_small
+def test_a_saved_file_has_the_official_layout(name: str, tmp_path: Path) -> None:
+    case, model = tiny(name), small(name)
+    model.save(tmp_path / "net.pth")
+    content = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert list(content) == ["params"]
+    layout = {
+        key: (list(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in content["params"].items()
+    }
+    assert layout == {key: (entry["shape"], entry["dtype"]) for key, entry in case.keys.items()}
+    model.save(tmp_path / "net.safetensors")
+    with safe_open(str(tmp_path / "net.safetensors"), framework="pt") as file:
+        assert set(file.keys()) == set(layout)
+        settings = json.loads(file.metadata()["restore"])
+    assert settings == {"arch": model.arch, "config": dict(model.config)}
+
+
+@pytest.mark.parametrize("key", ["params", "params_ema", "state_dict"])
+def test_the_checkpoint_key_is_kept(key: str, tmp_path: Path) -> None:
+    model = load({key: tiny("swinir_4").state}, device="cpu")
+    model.save(tmp_path / "net.pth")
+    assert list(torch.load(tmp_path / "net.pth", weights_only=True)) == [key]
+
+
+def test_saving_does_not_change_the_model_nor_hold_on_to_it(swinir: Model, tmp_path: Path) -> None:
+    before = {key: value.clone() for key, value in swinir.module.state_dict().items()}
+    swinir.save(tmp_path / "net.pth")
+    for key, value in swinir.module.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert all(p.requires_grad for p in swinir.module.parameters())
+    saved = torch.load(tmp_path / "net.pth", weights_only=True)["params"]
+    assert not any(value.requires_grad for value in saved.values())
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net", "net.ckpt"])
+def test_another_suffix_is_refused(swinir: Model, name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected \.safetensors or \.pth"):
+        swinir.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_told(swinir: Model, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"net\.pth: cannot be written"):
+        swinir.save(tmp_path / "none" / "net.pth")
+
+
+def test_a_failed_save_leaves_the_old_file(
+    swinir: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(b"the old one")
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("restore.model.torch.save", full_disk)
+    with pytest.raises((OutputError, OSError)):
+        swinir.save(path)
+    assert path.read_bytes() == b"the old one"
+    assert [p.name for p in tmp_path.iterdir()] == ["net.pth"]
