@@ -76,6 +76,12 @@ class SkeletonConfig(ArchConfig):
             )
         if len(self.num_heads) != len(self.depths) or min((0, *self.depths, *self.num_heads)) < 0:
             raise ValueError(f"num_heads {self.num_heads} do not go with depths {self.depths}")
+        for name in ("in_chans", "embed_dim", "mlp_ratio", "img_range"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {self[name]}; expected more than 0")
+        for name in ("drop_rate", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {self[name]}; expected 0 or more and below 1")
         if self.patch_size != 1 or self.ape:
             raise ValueError(
                 f"patch_size={self.patch_size}, ape={self.ape}; only 1 and False, as in every "

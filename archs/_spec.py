@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
@@ -55,14 +56,46 @@ class ArchConfig(Mapping[str, Any]):
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
                 raise CheckpointError(f"{where}: config has no {name!r}{hint}")
+        changes = {name: frozen(value) for name, value in values.items()}
+        hints = get_type_hints(type(self))
+        for name, value in changes.items():
+            if not _fits(value, hints[name]):
+                raise CheckpointError(
+                    f"{where}: config {name} is {values[name]!r}; expected {_words(hints[name])}, "
+                    f"such as {self[name]!r}"
+                )
         try:
-            return dataclasses.replace(self, **{k: frozen(v) for k, v in values.items()})
-        except (TypeError, ValueError) as error:
+            return dataclasses.replace(self, **changes)
+        except ValueError as error:
             raise CheckpointError(f"{where}: config {dict(values)} does not fit: {error}") from None
 
 
 def _names(config: type[ArchConfig]) -> list[str]:
     return [field.name for field in dataclasses.fields(config)]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the kind that a field is declared as; whole numbers are floats too."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        return len(kinds) == len(value) and all(map(_fits, value, kinds))
+    if inner:  # a union
+        return any(_fits(value, kind) for kind in inner)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    if hint is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    """A declared kind, for messages."""
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def frozen(value: Any) -> Any:
@@ -94,7 +127,7 @@ class InputRule:
     multiple: the image is padded to multiples of this many pixels (1: the net pads inside).
     minimum: the smallest side the net itself takes.
     align: tiles that start and end at multiples of it see the windows of the whole image.
-    halo: pixels of context on each side with which a tile agrees with the whole image.
+    halo: pixels of context on each side that tiles read by default.
     """
 
     multiple: int

@@ -52,6 +52,10 @@ class SwinIRConfig(SkeletonConfig):
         super().__post_init__()
         if any(self.embed_dim % heads for heads in self.num_heads):
             raise ValueError(f"num_heads {self.num_heads} do not divide embed_dim {self.embed_dim}")
+        if self.window_and_shift[0] < 1:
+            raise ValueError(
+                f"window_size {self.window_size} and img_size {self.img_size}: expected 1 or more"
+            )
         if self.attn_drop_rate:
             raise ValueError(
                 f"attn_drop_rate={self.attn_drop_rate}; only 0, as in all official models"

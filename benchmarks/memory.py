@@ -1,4 +1,4 @@
-"""Measure what models take of the CPU's memory, and write restore/memory.json.
+"""Measure what models take of the CPU's memory, and write restore/upscaling/memory.json.
 
     python benchmarks/memory.py [--arch SwinIR ...] [--sides 96 128 192 256 320]
 
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).resolve().parents[1] / "restore" / "memory.json"
+TARGET = Path(__file__).resolve().parents[1] / "restore" / "upscaling" / "memory.json"
 SIDES = (96, 128, 192, 256, 320)
 
 # What differs from an architecture's default configuration. An architecture that is not here is

@@ -27,7 +27,7 @@ from benchmarks.eager_swinir import EagerSwinIR
 from benchmarks.machine import describe
 from benchmarks.peers import spandrel
 from restore.archs.swinir import SwinIR, SwinIRConfig
-from restore.load import load
+from restore.loading import load
 
 CASES = {
     "swinir_s_x2": SwinIRConfig(),

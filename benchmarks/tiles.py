@@ -24,10 +24,10 @@ import torch
 
 from benchmarks.machine import describe
 from restore import imresize, load, psnr, upscale
-from restore._pixels import AnyArray
 from restore.image_io import read_picture
 from restore.model import Model
-from restore.tiling import plan
+from restore.upscaling.pixels import AnyArray
+from restore.upscaling.tiling import plan
 
 Setting = tuple[int, int, int]  # tile, tile_pad, align
 
@@ -72,7 +72,7 @@ def study(
         whole = psnr_y(upscale(lq, model, tile=0), gt, model.scale)
         for setting in settings:
             tile, pad, align = setting
-            if len(plan(*lq.shape[:2], tile, pad, align)) == 1:
+            if len(plan(lq.shape[0], lq.shape[1], tile, pad, align)) == 1:
                 continue
             model.rule = dataclasses.replace(rule, align=align)
             began = time.perf_counter()

@@ -63,11 +63,11 @@ def spatial_correlation(
     position_bias: Tensor,
     window_size: Size,
     reduction: Size,
-    num_heads: int,
 ) -> Tensor:
     """Queries by reduced values, no softmax; see `spatial_correlation.spatial_correlation`."""
     _, h, w, c = qv.shape
     q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [B * n, N, C / 2] each
+    num_heads = position_bias.shape[0]
     head_dim = c // 2 // num_heads
     v = reduce_values(v, weight, bias, window_size, reduction)  # [B * n, M, C / 2]
     q = q.unflatten(-1, (num_heads, head_dim)).transpose(1, 2)  # [B * n, heads, N, d]

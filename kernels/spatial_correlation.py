@@ -54,7 +54,7 @@ def spatial_correlation(
     """
     _check(qv, weight, bias, position_bias, window_size, reduction, num_heads)
     run = _folded if choose(OP, backend, torch_refuses(qv)) == "torch" else _reference
-    return run(qv, weight, bias, position_bias, window_size, reduction, num_heads)
+    return run(qv, weight, bias, position_bias, window_size, reduction)
 
 
 _reference = reference.spatial_correlation
@@ -74,13 +74,13 @@ def _folded(
     position_bias: Tensor,
     window_size: Size,
     reduction: Size,
-    num_heads: int,
 ) -> Tensor:
     """The same, with sum_m (q . r_m) r_m folded to q (r^T r), which holds no [N, M] product.
 
     The position bias is one matrix for all windows, so its product is one large product, with
     the windows side by side as columns.
     """
+    num_heads = position_bias.shape[0]
     _, h, w, c = qv.shape
     head_dim = c // 2 // num_heads
     q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [n, N, C / 2] each

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from restore.errors import RestoreError
-    from restore.imresize import imresize
-    from restore.load import load
+    from restore.loading import load
     from restore.metrics import psnr, ssim
     from restore.model import Model
-    from restore.upscale import upscale
+    from restore.resizing import imresize
+    from restore.upscaling import upscale
 
 __version__ = "0.1.0"
 __all__ = ["Model", "RestoreError", "imresize", "load", "psnr", "ssim", "upscale"]
@@ -27,11 +27,11 @@ __all__ = ["Model", "RestoreError", "imresize", "load", "psnr", "ssim", "upscale
 _HOME = {
     "Model": "model",
     "RestoreError": "errors",
-    "imresize": "imresize",
-    "load": "load",
+    "imresize": "resizing",
+    "load": "loading",
     "psnr": "metrics",
     "ssim": "metrics",
-    "upscale": "upscale",
+    "upscale": "upscaling",
 }
 
 
@@ -40,5 +40,5 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'restore' has no attribute {name!r}")
     value = getattr(import_module(f"restore.{_HOME[name]}"), name)
-    globals()[name] = value  # a submodule of the same name would stand there otherwise
+    globals()[name] = value
     return value

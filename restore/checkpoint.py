@@ -20,12 +20,12 @@ from restore.errors import CheckpointError
 # In the order they are looked for: averaged weights are the ones that papers report.
 WRAPPERS = (
     "params_ema",
+    "params-ema",
     "params",
     "state_dict",
     "model_state_dict",
     "model",
     "net",
-    "params-ema",
 )
 PREFIXES = ("module.", "netG.", "net_g.", "generator.", "model.", "_orig_mod.")
 METADATA_KEY = "restore"  # where a safetensors file of ours holds what weights do not tell
@@ -58,10 +58,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not head:
         raise CheckpointError(f"{path}: the file is empty; download or copy it again")
-    if path.suffix == ".safetensors" or head[8:9] == b"{":
+    # a safetensors file begins with the length of its JSON header, then the header
+    if head[8:9] == b"{" or (path.suffix == ".safetensors" and not _is_pytorch(head)):
         tensors, metadata = _read_safetensors(path)
         return unwrap(tensors, str(path), metadata)
     return unwrap(_read_pickle(path), str(path), {})
+
+
+def _is_pytorch(head: bytes) -> bool:
+    return head.startswith((b"PK", b"\x80"))  # a zip archive, or a bare pickle
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -82,11 +87,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        # an open file, because newer releases look at a path's suffix
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on storage formats, of no use to a user
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = sorted(set(re.findall(r"GLOBAL ([\w.]+)", str(error))))
+        wanted = sorted(set(re.findall(r"GLOBAL ([\w.]+\.\w+)", str(error))))
         if wanted:
             raise CheckpointError(
                 f"{path}: holds more than tensors (it wants {', '.join(wanted)}), and reading that "
@@ -102,7 +108,7 @@ def _read_pickle(path: Path) -> Any:
 def _no_weights(path: Path, error: Exception) -> CheckpointError:
     detail = str(error).strip().splitlines()
     # PyTorch's own text advises to read the file with less care
-    told = bool(detail) and "weights_only" not in detail[0]
+    told = bool(detail) and "weights_only" not in detail[0] and not isinstance(error, KeyError)
     reason = detail[0][:120] if told else "not in PyTorch's format"
     return CheckpointError(
         f"{path}: is no whole weight file ({reason}); expected a .pth, .pt, .ckpt or .safetensors "
@@ -118,14 +124,16 @@ def unwrap(content: Any, source: str, metadata: Mapping[str, Any]) -> Checkpoint
     """
     key = ""
     while isinstance(content, Mapping):
+        # before bare tensors: trainers keep step counters beside the weights
+        inner = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
+        if inner is not None:
+            content, key = content[inner], inner
+            continue
         tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
         if tensors and all(isinstance(k, str) for k in tensors):
             state = _without_prefixes({str(k): v for k, v in tensors.items()})
             return Checkpoint(source, state, key, metadata)
-        inner = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is None:
-            break
-        content, key = content[inner], inner
+        break
     found = (
         f"keys {', '.join(repr(k) for k in list(content)[:5])}"
         if isinstance(content, Mapping) and content

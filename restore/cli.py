@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import restore
-from restore._commands_arguments import COMMANDS, command_error, parser_of, top_parser
-from restore._commands_text import agreement_line, details_line, outcome_line, summary_line
+from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
+from restore.commands.text import agreement_line, details_line, outcome_line, summary_line
 from restore.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from restore.batch import Batch, Outcome
-    from restore.files import Job
+    from restore.commands.batch import Batch, Outcome
+    from restore.commands.files import Job
     from restore.model import Model
-    from restore.upscale import Progress
+    from restore.upscaling import Progress
 
 DONE, SOME_FAILED, NOT_BEGUN, INTERRUPTED = 0, 1, 2, 130
 DEFAULT_SCALE = 4.0  # without a model and --outscale
@@ -89,7 +89,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _upscale(options: argparse.Namespace) -> int:
-    from restore.files import Naming, find_pictures, plan_jobs
+    from restore.commands.files import Naming, find_pictures, plan_jobs
 
     screen = Screen(options.quiet, options.verbose)
     _check_together(options)
@@ -106,7 +106,7 @@ def _upscale(options: argparse.Namespace) -> int:
         screen.say(f"note: {path} is left out: it is the result of another picture here")
     batch = _batch(options, jobs, screen)
     if options.dry_run:
-        from restore._commands_dry_run import dry_run_lines
+        from restore.commands.dry_run import dry_run_lines
 
         _print(*dry_run_lines(batch))
         return DONE if all(not job.problem for job in jobs) else SOME_FAILED
@@ -133,7 +133,7 @@ def _check_together(options: argparse.Namespace) -> None:
 def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batch:
     import torch
 
-    from restore.batch import Batch, Settings
+    from restore.commands.batch import Batch, Settings
     from restore.devices import dtype_name
     from restore.image_io import DEFAULT_MAX_PIXELS
 
@@ -156,7 +156,7 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
 
 
 def _model(options: argparse.Namespace, screen: Screen) -> Model:
-    from restore.load import load, load_builtin
+    from restore.loading import load, load_builtin
 
     dtype = "fp32" if options.fp32 else options.dtype
     with warnings.catch_warnings(record=True) as caught:
@@ -206,7 +206,7 @@ def _run(batch: Batch, screen: Screen, output: Path) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from restore.info import facts_of, lines_of
+    from restore.commands.info import facts_of, lines_of
 
     known, failures = [], []
     for name in options.files:
@@ -225,7 +225,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from restore.info import builtin_facts, builtin_lines
+    from restore.commands.info import builtin_facts, builtin_lines
 
     facts = builtin_facts()
     if options.json:
@@ -238,7 +238,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from restore import doctor
+    from restore.commands import doctor
 
     facts = doctor.examine()
     _print(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))

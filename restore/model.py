@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore._atomic import atomic_output
 from restore.archs._spec import ArchConfig, ArchSpec
+from restore.atomic import atomic_output
 from restore.devices import dtype_name
 from restore.errors import UsageError
 
@@ -32,7 +32,7 @@ class Model:
         dtype: of the arithmetic. float16 and bfloat16 keep parameters and the residual stream in
             float32 and take products in half precision (torch.autocast).
         evidence: what told each part of the configuration, in sentences.
-        checkpoint_key: key of the weights in a .pth file, "" for a bare state dict.
+        checkpoint_key: key under which the weights lay in their file, "" if they lay bare.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Model:
         name: str,
         dtype: torch.dtype = torch.float32,
         evidence: tuple[str, ...] = (),
-        checkpoint_key: str = "params",
+        checkpoint_key: str = "",
     ) -> None:
         self.spec = spec
         self.config = config
@@ -109,8 +109,8 @@ class Model:
 
         Args:
             x: [B, in_channels, H, W], floating point, 0..1, H and W >= 1, on `device`.
-            dtype: of the arithmetic of this call; `self.dtype` if None. Ignored where the
-                parameters are not float32: they then decide.
+            dtype: of the arithmetic of this call; `self.dtype` if None. Parameters that are not
+                float32 compute in their own dtype and in no other.
 
         Returns:
             [B, in_channels, H * scale, W * scale], dtype of x, not clamped. Small or odd images
@@ -118,11 +118,12 @@ class Model:
             are smaller than what is missing, and cropped after.
 
         Raises:
-            UsageError: x is no such tensor; the message has what was found.
+            UsageError: x is no such tensor, or `dtype` cannot be had; the message has what was
+                found.
         """
         self._check(x)
         h, w = x.shape[2:]
-        with self._arithmetic(dtype or self.dtype) as cast:
+        with self._arithmetic(dtype) as cast:
             y: Tensor = self.module(self._padded(x.to(cast)))
         return y[:, :, : h * self.scale, : w * self.scale].to(x.dtype)
 
@@ -138,10 +139,17 @@ class Model:
             raise UsageError(f"{self.name}: input is on {x.device}, the model on {self.device}")
 
     @contextlib.contextmanager
-    def _arithmetic(self, dtype: torch.dtype) -> Iterator[torch.dtype]:
+    def _arithmetic(self, asked: torch.dtype | None) -> Iterator[torch.dtype]:
         held = next(self.module.parameters()).dtype
+        half = (torch.float16, torch.bfloat16)
+        if asked is not None and asked != held and (held != torch.float32 or asked not in half):
+            raise UsageError(
+                f"{self.name}: cannot compute in {dtype_name(asked)}: its parameters are "
+                f"{dtype_name(held)}, and only float32 ones serve another, fp16 or bf16"
+            )
+        dtype = asked or self.dtype
         context: AbstractContextManager[object] = contextlib.nullcontext()
-        if held == torch.float32 and dtype in (torch.float16, torch.bfloat16):
+        if held == torch.float32 and dtype in half:
             context = torch.autocast(self.device.type, dtype)
         with context:
             yield held
@@ -166,13 +174,18 @@ class Model:
             state[key] = made[make]
         return state
 
+    def _keys(self) -> tuple[str, ...]:
+        """Keys of a .pth file: as it came, else both that the authors' loaders look for."""
+        official = ("params", "params_ema")
+        return (self.checkpoint_key,) if self.checkpoint_key in official else official
+
     def save(self, path: str | Path) -> None:
         """Write the weights in the official layout, so that the authors' code loads them.
 
         Args:
             path: ".safetensors" (flat, with the settings that weights do not tell in its
-                metadata) or ".pth"/".pt" (a dict with the weights under `checkpoint_key`). Written
-                under a temporary name and renamed.
+                metadata) or ".pth"/".pt" (a dict with the weights under "params" or "params_ema",
+                as they came, else under both). Written under a temporary name and renamed.
 
         Raises:
             UsageError: another suffix.
@@ -192,4 +205,4 @@ class Model:
                 }
                 file.write(save(own, metadata={"format": "pt", METADATA_KEY: settings}))
             else:
-                torch.save({self.checkpoint_key: state} if self.checkpoint_key else state, file)
+                torch.save(dict.fromkeys(self._keys(), state), file)

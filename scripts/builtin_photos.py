@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from restore.errors import UsageError
-from restore.imresize import imresize
 from restore.metrics import mod_crop
+from restore.resizing import imresize
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 Pair = tuple[Pixels, Pixels]  # low side, high side

@@ -26,7 +26,10 @@ CONSTRAINTS = ROOT / "constraints.txt"
 SAMPLE = ROOT / "samples" / "drawing.png"
 # as setup.cfg has it, said once more so that a slip there shows here
 SHIPPED = {
-    "restore": ("restore", ("*.py", "*.json", "py.typed", "weights/*.safetensors")),
+    "restore": ("restore", ("*.py", "py.typed", "weights/*.safetensors")),
+    "restore/commands": ("restore/commands", ("*.py",)),
+    "restore/image_io": ("restore/image_io", ("*.py",)),
+    "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
     "archs": ("restore/archs", ("*.py",)),
     "kernels": ("restore/kernels", ("*.py",)),
     "options": ("restore/options", ("*.yml",)),

@@ -38,11 +38,11 @@ sys.path.insert(0, str(ROOT))  # a checkout runs without being installed
 
 from builtin_photos import Pair, middle, random_batch, read_pairs, to_tensor  # noqa: E402
 
-from restore._atomic import atomic_output  # noqa: E402
 from restore.archs.swinir import SwinIR, SwinIRConfig  # noqa: E402
+from restore.atomic import atomic_output  # noqa: E402
 from restore.errors import RestoreError, UsageError  # noqa: E402
-from restore.imresize import resize_weights  # noqa: E402
 from restore.metrics import psnr  # noqa: E402
+from restore.resizing import resize_weights  # noqa: E402
 
 Judges = dict[str, list[Pair]]  # name of a column to the images behind it
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from restore._alpha import AlphaSource, ColourSource, joined, spread_colours
-from restore._pixels import ArraySource
-from restore.imresize import imresize
-from restore.upscale import upscale
+from restore.resizing import imresize
+from restore.upscaling import upscale
+from restore.upscaling.alpha import AlphaSource, ColourSource, joined, spread_colours
+from restore.upscaling.pixels import ArraySource
 
 
 class Ringing(Fake):

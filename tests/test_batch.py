@@ -12,11 +12,11 @@ import pytest
 import torch
 from _fake_models import Fake
 
-from restore.batch import Batch, Outcome, Settings
+from restore.commands.batch import Batch, Outcome, Settings
+from restore.commands.files import Job, Naming, Source, find_pictures, plan_jobs
 from restore.errors import UsageError
-from restore.files import Job, Naming, Source, find_pictures, plan_jobs
 from restore.image_io import Picture, read_picture, write_picture
-from restore.upscale import upscale_picture
+from restore.upscaling import upscale_picture
 
 
 def draw(path: Path, height: int = 6, width: int = 9, channels: int = 3, **more: Any) -> Path:
@@ -361,7 +361,7 @@ def test_a_streamed_tiff_is_the_same_picture(
 
 
 def test_what_fills_the_memory_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from restore import memory
+    from restore.upscaling import memory
 
     job = job_of(draw(tmp_path / "a.tif"), "out")
     batch = Batch([job], Fake(scale=2), Settings())

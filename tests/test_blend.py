@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore.blend import LEVELS, axis_shares, fade_out, half_overlap, split
-from restore.tiling import plan
+from restore.upscaling.blend import LEVELS, axis_shares, fade_out, half_overlap, split
+from restore.upscaling.tiling import plan
 
 
 @settings(max_examples=150, deadline=None)

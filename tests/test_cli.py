@@ -19,15 +19,15 @@ from PIL import Image
 
 import restore
 from restore import cli
-from restore._commands_arguments import COMMANDS, parser_of
-from restore._commands_dry_run import dry_run_lines
-from restore._commands_text import duration
 from restore.archs.swinir import SPEC, SwinIRConfig
+from restore.commands.arguments import COMMANDS, parser_of
+from restore.commands.dry_run import dry_run_lines
+from restore.commands.info import file_size
+from restore.commands.text import duration
 from restore.image_io import Picture, probe, read_picture, write_picture
-from restore.info import file_size
-from restore.load import load
+from restore.loading import load
 from restore.model import Model
-from restore.upscale import upscale, upscale_picture, verify_tiles
+from restore.upscaling import upscale, upscale_picture, verify_tiles
 
 SIZE = (11, 14)  # rows and columns of most pictures here
 
@@ -311,8 +311,8 @@ def test_a_dry_run_tells_all_and_writes_nothing(run: Run) -> None:
 
 
 def test_a_dry_run_counts_the_work(weights: Path) -> None:
-    from restore.batch import Batch, Settings
-    from restore.files import Naming, Source, plan_jobs
+    from restore.commands.batch import Batch, Settings
+    from restore.commands.files import Naming, Source, plan_jobs
 
     draw("a.png", 64, 64)
     jobs, _ = plan_jobs([Source(Path("a.png"))], Naming())
@@ -357,7 +357,7 @@ def test_quiet_tells_only_failures(run: Run) -> None:
 def test_a_defect_is_one_line_and_a_traceback_only_when_asked(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from restore import batch
+    from restore.commands import batch
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by nothing")
@@ -371,7 +371,7 @@ def test_a_defect_is_one_line_and_a_traceback_only_when_asked(
 
 
 def test_control_c_ends_cleanly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from restore import batch
+    from restore.commands import batch
 
     draw("a.png"), draw("b.png")
     write, written = batch.write_picture, []
@@ -510,14 +510,15 @@ def builtin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An installation with one built-in model, swinir_tiny_x2."""
     from safetensors.torch import save_file
 
-    from restore import info, load
+    from restore import loading
+    from restore.commands import info
 
     folder = tmp_path / "installed" / "weights"
     folder.mkdir(parents=True)
     state = tiny(2).module.state_dict()
     metadata = {"licence": "CC0", "training": json.dumps({"steps": 5, "set5_psnr_y": 31.456})}
     save_file(state, folder / "swinir_tiny_x2.safetensors", metadata)
-    for module in (info, load):
+    for module in (info, loading):
         monkeypatch.setattr(module.resources, "files", lambda _: folder.parent)
 
 
@@ -559,7 +560,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_says_when_a_device_computes_wrongly(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from restore import doctor
+    from restore.commands import doctor
 
     real = Model.__call__
 
@@ -663,7 +664,7 @@ def test_bars_are_drawn_on_a_terminal_and_wiped(
 
 
 def test_an_interrupt_wipes_the_bars(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from restore import batch
+    from restore.commands import batch
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore._picture import Picture
-from restore._pixels import AnyArray, ArraySource
-from restore.compare import LONGEST_PANEL, busiest, comparison
-from restore.imresize import imresize
+from restore.commands.compare import LONGEST_PANEL, busiest, comparison
+from restore.image_io.picture import Picture
+from restore.resizing import imresize
+from restore.upscaling.pixels import AnyArray, ArraySource
 
 HEAD, GAP = 32, 8  # rows above the panels, pixels around them
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from restore.archs import ARCHS
 from restore.archs._spec import ArchSpec
-from restore.load import load
+from restore.loading import load
 from restore.model import Model
 
 SIZES = [(1, 1), (1, 37), (5, 3), (33, 17)]

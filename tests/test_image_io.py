@@ -13,8 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from restore._picture import to_depth
-from restore._png import chunk, scan
 from restore.image_io import (
     Picture,
     PictureInfo,
@@ -24,6 +22,8 @@ from restore.image_io import (
     read_picture,
     write_picture,
 )
+from restore.image_io.picture import to_depth
+from restore.image_io.png import chunk, scan
 
 DTYPES = (np.uint8, np.uint16, np.float32)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore._exif import (
+from restore.image_io.exif import (
     Entry,
     build_exif,
     encode_ifd,
@@ -28,8 +28,8 @@ from restore._exif import (
     resolution_of,
     short,
 )
-from restore._picture import on_white, to_depth, unpremultiply, upright
-from restore._png import _ADAM7, SIGNATURE, chunk, decode, scan
+from restore.image_io.picture import on_white, to_depth, unpremultiply, upright
+from restore.image_io.png import _ADAM7, SIGNATURE, chunk, decode, scan
 
 
 def test_rounding_is_to_the_nearest():

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from restore._picture import PictureInfo
-from restore._png import SIGNATURE, chunk
-from restore._source import Opened, check_opened
 from restore.errors import ImageError, OutputError, UsageError
 from restore.image_io import FORMATS, Picture, probe, read_picture, write_picture
+from restore.image_io.picture import PictureInfo
+from restore.image_io.png import SIGNATURE, chunk
+from restore.image_io.source import Opened, check_opened
 
 RNG = np.random.default_rng(0)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from restore.errors import UsageError
-from restore.imresize import ResizeWeights, imresize, resample, resize_weights
 from restore.metrics import mod_crop
+from restore.resizing import ResizeWeights, imresize, resample, resize_weights
 
 SET5 = ["baby", "bird", "butterfly", "head", "woman"]
 

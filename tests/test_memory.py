@@ -12,8 +12,14 @@ from _fake_models import Fake
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore import memory
-from restore.memory import Measured, choose_tile, control_group_left, free_bytes, peak_bytes
+from restore.upscaling import memory
+from restore.upscaling.memory import (
+    Measured,
+    choose_tile,
+    control_group_left,
+    free_bytes,
+    peak_bytes,
+)
 
 GIB = 2**30
 
@@ -92,7 +98,7 @@ def test_a_small_picture_is_not_tiled() -> None:
 
 def test_the_file_of_measurements_is_well_formed() -> None:
     content = json.loads(
-        resources.files("restore").joinpath("memory.json").read_text(encoding="utf-8")
+        resources.files("restore.upscaling").joinpath("memory.json").read_text(encoding="utf-8")
     )
     assert {"device", "torch", "dtype"} <= content["measured_on"].keys()
     for arch, entries in content["archs"].items():

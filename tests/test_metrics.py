@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from restore.errors import UsageError
-from restore.imresize import imresize
 from restore.metrics import mod_crop, psnr, rgb_to_y, ssim
+from restore.resizing import imresize
 
 
 def pair(rows: int = 15, columns: int = 13, channels: int = 3, seed: int = 0):

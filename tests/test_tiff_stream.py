@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from restore import _tiff, tiff_stream
-from restore._exif import build_exif, exif_directories, resolution_entries, short
 from restore.errors import ImageError, OutputError
-from restore.image_io import Picture, read_picture, write_picture
-from restore.tiff_stream import TiffRows, TiffRowWriter
+from restore.image_io import Picture, read_picture, tiff, tiff_stream, write_picture
+from restore.image_io.exif import build_exif, exif_directories, resolution_entries, short
+from restore.image_io.tiff_stream import TiffRows, TiffRowWriter
 
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -128,7 +127,7 @@ def test_packed_bits(bits):
     top = 2**bits - 1
     values = np.arange(13, dtype=np.uint32).reshape(1, 13) % (top + 1)
     packed = np.packbits((values[..., None] >> np.arange(bits - 1, -1, -1)) & 1)
-    got = _tiff._unpacked(packed.tobytes(), 1, 13, 1, bits, is_index=False)
+    got = tiff._unpacked(packed.tobytes(), 1, 13, 1, bits, is_index=False)
     full = 255 if bits < 8 else 65535
     assert (got[0, :, 0] == np.floor(values[0] * full / top + 0.5)).all()
 
@@ -194,13 +193,13 @@ def test_overlapping_bands_decode_each_strip_once(tmp_path, monkeypatch):
     path = tmp_path / "a.tiff"
     tifffile.imwrite(path, samples((100, 20), np.uint8), compression="zlib", rowsperstrip=10)
     decoded = []
-    inflate = _tiff.TiffPage._inflate
+    inflate = tiff.TiffPage._inflate
 
     def counted(self, data, row_bytes, n):
         decoded.append(len(data))
         return inflate(self, data, row_bytes, n)
 
-    monkeypatch.setattr(_tiff.TiffPage, "_inflate", counted)
+    monkeypatch.setattr(tiff.TiffPage, "_inflate", counted)
     with TiffRows(path) as rows:
         for y in range(0, 100, 20):
             rows.read(max(0, y - 10), min(100, y + 30))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore.errors import UsageError
-from restore.tiling import (
+from restore.upscaling.tiling import (
     LEAST_TILE,
     Interval,
     aligned_tile,

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from restore.errors import CheckpointError, UsageError
-from restore.imresize import imresize
+from restore.resizing import imresize
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = [ROOT / "options" / f"builtin_x{scale}.yml" for scale in (2, 4)]

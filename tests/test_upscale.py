@@ -14,17 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from restore._engine import Bands
-from restore._network import Network
-from restore._pixels import ArraySource
-from restore._progress import Tracker
-from restore._resize import resized
 from restore.archs import ARCHS
 from restore.errors import ImageError, OutOfMemoryError, RestoreError, UsageError
 from restore.image_io import Picture
-from restore.imresize import imresize
 from restore.model import Model
-from restore.upscale import (
+from restore.resizing import imresize
+from restore.upscaling import (
     Progress,
     RunReport,
     output_size,
@@ -33,6 +28,11 @@ from restore.upscale import (
     upscale_rows,
     verify_tiles,
 )
+from restore.upscaling.engine import Bands
+from restore.upscaling.network import Network
+from restore.upscaling.pixels import ArraySource
+from restore.upscaling.progress import Tracker
+from restore.upscaling.resize_rows import resized
 
 # Up to four shares of a value in 0..1, each a product rounded once, and three sums rounded once.
 BLEND_ERROR = 8 * 2.0**-25
@@ -559,7 +559,7 @@ def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPat
         return Fake(scale=2)
 
     # by import_module: the attribute restore.load is the function of that name
-    monkeypatch.setattr(importlib.import_module("restore.load"), "load_builtin", built_in)
+    monkeypatch.setattr(importlib.import_module("restore.loading"), "load_builtin", built_in)
     image = np.zeros((6, 8), np.uint8)
     assert upscale(image).shape == (12, 16)
     assert upscale(image, outscale=3).shape == (18, 24)

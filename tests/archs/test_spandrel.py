@@ -12,7 +12,7 @@ from golden_data import image, recipe
 from torch import Tensor
 
 from restore.archs import swinir
-from restore.load import load
+from restore.loading import load
 from restore.model import Model
 
 # its code asks PyTorch for what PyTorch is about to change

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from restore._engine import RowSource
-from restore._picture import Picture, icc_channels
-from restore._pixels import AnyArray, from_unit, to_unit
-from restore.imresize import ResizeWeights, resample, resize_weights
+from restore.image_io.picture import Picture, icc_channels
+from restore.resizing import ResizeWeights, resample, resize_weights
+from restore.upscaling.engine import RowSource
+from restore.upscaling.pixels import AnyArray, from_unit, to_unit
 
 LONGEST_PANEL = 720  # pixels of the result; two of them fit on a common screen
 _BAND = 256  # rows read at once in the search for detail

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from restore import memory
-from restore._alpha import AlphaSource, ColourSource, clamped, joined
-from restore._engine import Band, Bands, RowSource
-from restore._network import Network
-from restore._progress import Tracker
-from restore._resize import resized
 from restore.errors import UsageError
-from restore.tiling import read_side
+from restore.upscaling import memory
+from restore.upscaling.alpha import AlphaSource, ColourSource, clamped, joined
+from restore.upscaling.engine import Band, Bands, RowSource
+from restore.upscaling.network import Network
+from restore.upscaling.progress import Tracker
+from restore.upscaling.resize_rows import resized
+from restore.upscaling.tiling import read_side
 
 if TYPE_CHECKING:
     from restore.model import Model
@@ -114,6 +114,7 @@ def _clipped(bands: Iterator[Band]) -> Iterator[Band]:
 
 
 def checked_outscale(outscale: float) -> float:
+    """The number itself; UsageError unless it is finite and above 0."""
     if isinstance(outscale, bool) or not (math.isfinite(outscale) and outscale > 0):
         raise UsageError(f"outscale: is {outscale!r}; expected a number above 0")
     return outscale

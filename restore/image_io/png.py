@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import PngImagePlugin
 
-from restore._picture import Array, Picture, icc_channels
+from restore.image_io.picture import Array, Picture, icc_channels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6

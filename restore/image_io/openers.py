@@ -8,26 +8,26 @@ from typing import BinaryIO
 import numpy as np
 from PIL import TiffImagePlugin
 
-from restore import _codecs, _png
-from restore._colour import cmyk_converter, from_pillow
-from restore._exif import ORIENTATION, build_exif, fit_exif, orientation_of
-from restore._picture import Picture, PictureFormat, PictureInfo
-from restore._source import Opened, PathLike
-from restore._tiff import TiffPage
-from restore.tiff_stream import TiffRows
+from restore.image_io import codecs, png
+from restore.image_io.colour import cmyk_converter, from_pillow
+from restore.image_io.exif import ORIENTATION, build_exif, fit_exif, orientation_of
+from restore.image_io.picture import Picture, PictureFormat, PictureInfo
+from restore.image_io.source import Opened, PathLike
+from restore.image_io.tiff import TiffPage
+from restore.image_io.tiff_stream import TiffRows
 
 
 def _open_png(file: BinaryIO, _: PathLike) -> Opened:
-    png = _png.scan(file)
-    depth = 16 if png.bits == 16 else 8
-    size = (png.width, png.height)
-    info = PictureInfo(*size, png.channels, depth, "png", png.has_alpha, png.n_frames)
-    samples = png.channels + png.has_alpha
+    header = png.scan(file)
+    depth = 16 if header.bits == 16 else 8
+    size = (header.width, header.height)
+    info = PictureInfo(*size, header.channels, depth, "png", header.has_alpha, header.n_frames)
+    samples = header.channels + header.has_alpha
     return Opened(
         info,
-        png.width * png.height * samples * depth // 8,
-        orientation_of(png.exif),
-        lambda: _png.decode(file, png),
+        header.width * header.height * samples * depth // 8,
+        orientation_of(header.exif),
+        lambda: png.decode(file, header),
     )
 
 
@@ -93,8 +93,8 @@ def _open_whole_tiff(file: BinaryIO, page: TiffPage, orientation: int) -> Opened
 
 OPENERS: dict[PictureFormat, Callable[[BinaryIO, PathLike], Opened]] = {
     "png": _open_png,
-    "jpg": lambda file, _: _codecs.open_jpeg(file),
-    "webp": lambda file, _: _codecs.open_webp(file),
+    "jpg": lambda file, _: codecs.open_jpeg(file),
+    "webp": lambda file, _: codecs.open_webp(file),
     "tiff": _open_tiff,
-    "bmp": lambda file, _: _codecs.open_bmp(file),
+    "bmp": lambda file, _: codecs.open_bmp(file),
 }

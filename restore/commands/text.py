@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from restore.batch import Outcome
-    from restore.upscale import TileAgreement
+    from restore.commands.batch import Outcome
+    from restore.upscaling import TileAgreement
 
 
 def outcome_line(outcome: Outcome) -> str:

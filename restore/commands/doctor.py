@@ -11,14 +11,14 @@ import cv2
 import torch
 
 import restore
-from restore import memory
 from restore.archs.swinir import SPEC, SwinIRConfig
+from restore.commands.info import file_size
 from restore.devices import available
-from restore.info import file_size
 from restore.kernels import channel_correlation, spatial_correlation, window_attention
 from restore.kernels.dispatch import choose
-from restore.load import builtin_names
+from restore.loading import builtin_names
 from restore.model import Model
+from restore.upscaling import memory
 
 PACKAGES = ("numpy", "pillow", "pyyaml", "safetensors", "tifffile", "tqdm", "psutil")
 TOLERANCE = 0.5 / 255  # of values in 0..1: half a step of 8 bits, what rounding hides

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from restore.tiling import aligned_tile, read_side
+from restore.upscaling.tiling import aligned_tile, read_side
 
 if TYPE_CHECKING:
     from restore.model import Model
@@ -143,7 +143,7 @@ def choose_tile(
 @functools.cache
 def measured() -> dict[str, tuple[Measured, ...]]:
     """The measurements that come with the package, by architecture."""
-    file = resources.files("restore").joinpath("memory.json")
+    file = resources.files("restore.upscaling").joinpath("memory.json")
     if not file.is_file():
         return {}
     archs = json.loads(file.read_text(encoding="utf-8"))["archs"]

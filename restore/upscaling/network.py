@@ -16,8 +16,8 @@ from torch import Tensor
 from restore.errors import ImageError, RestoreError
 
 if TYPE_CHECKING:
-    from restore._progress import Tracker
     from restore.model import Model
+    from restore.upscaling.progress import Tracker
 
 Floats = npt.NDArray[np.float32]
 

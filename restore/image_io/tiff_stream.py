@@ -15,9 +15,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from restore._atomic import atomic_output, output_error
-from restore._colour import cmyk_converter
-from restore._exif import (
+from restore.atomic import atomic_output, output_error
+from restore.errors import ImageError, OutputError
+from restore.image_io.colour import cmyk_converter
+from restore.image_io.exif import (
     LONG,
     LONG8,
     SHORT,
@@ -30,10 +31,16 @@ from restore._exif import (
     resolution_entries,
     short,
 )
-from restore._picture import DEPTHS, Array, check_depth, icc_channels, to_depth, unpremultiply
-from restore._source import PathLike, decoding, opened_file
-from restore._tiff import MINISWHITE, PALETTE, RGB, SEPARATED, TiffPage
-from restore.errors import ImageError, OutputError
+from restore.image_io.picture import (
+    DEPTHS,
+    Array,
+    check_depth,
+    icc_channels,
+    to_depth,
+    unpremultiply,
+)
+from restore.image_io.source import PathLike, decoding, opened_file
+from restore.image_io.tiff import MINISWHITE, PALETTE, RGB, SEPARATED, TiffPage
 
 _STRIP_BYTES = 2**20
 _MAX_CLASSIC = 2**32 - 2**26  # below 4 GiB, with room for directories and metadata
@@ -357,8 +364,7 @@ class TiffRowWriter:
             if data:
                 entries[tag] = Entry(7 if tag == 34675 else 1, len(data), data)
         entries |= self._layout()
-        at = self._put(b"")
-        at = self._put(encode_ifd(entries, at, self.big))
+        at = self._put(encode_ifd(entries, self._put(b""), self.big))
         if self._file is not None:
             try:
                 self._file.seek(8 if self.big else 4)

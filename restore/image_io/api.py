@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from restore import _codecs, _png_write
-from restore._atomic import atomic_output, output_error
-from restore._exif import (
+from restore.atomic import atomic_output, output_error
+from restore.errors import OutputError, UsageError
+from restore.image_io import codecs, png_write
+from restore.image_io.exif import (
     build_exif,
     fit_exif,
     fit_xmp,
     orientation_of,
     resolution_entries,
 )
-from restore._openers import OPENERS
-from restore._picture import (
+from restore.image_io.openers import OPENERS
+from restore.image_io.picture import (
     FORMATS,
     Picture,
     PictureFormat,
@@ -33,7 +34,7 @@ from restore._picture import (
     to_depth,
     upright,
 )
-from restore._source import (
+from restore.image_io.source import (
     DEFAULT_MAX_PIXELS,
     SUFFIXES,
     PathLike,
@@ -42,22 +43,7 @@ from restore._source import (
     opened_file,
     suffix_note,
 )
-from restore.errors import OutputError, UsageError
-from restore.tiff_stream import TiffRowWriter
-
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "FORMATS",
-    "PICTURE_SUFFIXES",
-    "Picture",
-    "PictureFormat",
-    "PictureInfo",
-    "auto_format",
-    "losses",
-    "probe",
-    "read_picture",
-    "write_picture",
-]
+from restore.image_io.tiff_stream import TiffRowWriter
 
 PICTURE_SUFFIXES = SUFFIXES  # lower case, with the dot, to format
 
@@ -165,13 +151,13 @@ def losses(fmt: PictureFormat, picture: Picture) -> list[str]:
                 found.append(f"bmp cannot carry {name}: left out")
     if fmt == "jpg":
         for name, data, limit in (
-            ("ICC", picture.icc, _codecs.MAX_JPEG_ICC),
-            ("EXIF", picture.exif, _codecs.MAX_JPEG_EXIF),
-            ("XMP", picture.xmp, _codecs.MAX_JPEG_XMP),
+            ("ICC", picture.icc, codecs.MAX_JPEG_ICC),
+            ("EXIF", picture.exif, codecs.MAX_JPEG_EXIF),
+            ("XMP", picture.xmp, codecs.MAX_JPEG_XMP),
         ):
             if data and len(data) > limit:
                 found.append(f"jpg cannot carry {name} of {len(data)} bytes: left out")
-    if fmt == "webp" and picture.dpi and picture.exif and not _codecs.exif_dpi(picture.exif):
+    if fmt == "webp" and picture.dpi and picture.exif and not codecs.exif_dpi(picture.exif):
         found.append("webp carries dpi in EXIF only, and this EXIF has no place for it: left out")
     return found
 
@@ -280,9 +266,9 @@ def _carried(fmt: PictureFormat, picture: Picture, notes: list[str]) -> Picture:
         if picture.dpi and exif is None:
             exif = build_exif(resolution_entries(picture.dpi), {})
     if fmt == "jpg":
-        icc = icc if icc and len(icc) <= _codecs.MAX_JPEG_ICC else None
-        exif = exif if exif and len(exif) <= _codecs.MAX_JPEG_EXIF else None
-        xmp = xmp if xmp and len(xmp) <= _codecs.MAX_JPEG_XMP else None
+        icc = icc if icc and len(icc) <= codecs.MAX_JPEG_ICC else None
+        exif = exif if exif and len(exif) <= codecs.MAX_JPEG_EXIF else None
+        xmp = xmp if xmp and len(xmp) <= codecs.MAX_JPEG_XMP else None
     return replace(picture, pixels=pixels, alpha=alpha, icc=icc, exif=exif, xmp=xmp)
 
 
@@ -293,15 +279,15 @@ def _encode(path: Path, picture: Picture, fmt: PictureFormat, quality: int, loss
         return
     if fmt == "png":
         with atomic_output(path) as file:
-            _png_write.encode(file.write, picture)
+            png_write.encode(file.write, picture)
         return
     try:
         if fmt == "jpg":
-            data = _codecs.encode_jpeg(picture, quality)
+            data = codecs.encode_jpeg(picture, quality)
         elif fmt == "webp":
-            data = _codecs.encode_webp(picture, quality, lossless or quality == 100)
+            data = codecs.encode_webp(picture, quality, lossless or quality == 100)
         else:
-            data = _codecs.encode_bmp(picture)
+            data = codecs.encode_bmp(picture)
     except (OSError, ValueError) as error:
         # encoders report every failure so; nothing was written to the disk yet
         raise OutputError(f"{path}: cannot be encoded as {fmt}: {error}; choose png") from error

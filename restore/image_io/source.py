@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from restore._picture import Picture, PictureFormat, PictureInfo
 from restore.errors import ImageError, RestoreError
+from restore.image_io.picture import Picture, PictureFormat, PictureInfo
 
 PathLike = str | os.PathLike[str]
 _BY_FORMAT: dict[PictureFormat, tuple[str, ...]] = {

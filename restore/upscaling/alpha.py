@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from restore._engine import FLAT_MARGIN, Band, RowSource
-from restore._network import Floats
-from restore._pixels import AnyArray, to_unit
-from restore.imresize import ResizeWeights, resample, resize_weights
+from restore.resizing import ResizeWeights, resample, resize_weights
+from restore.upscaling.engine import FLAT_MARGIN, Band, RowSource
+from restore.upscaling.network import Floats
+from restore.upscaling.pixels import AnyArray, to_unit
 
 # Alpha from which a pixel's own colour stands; below it the colours around it count more and more.
 # A colour at alpha 4/255 has been rounded to a few levels if it was ever premultiplied.

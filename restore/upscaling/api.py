@@ -14,30 +14,18 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, overload
 import numpy as np
 from PIL import Image
 
-from restore._alpha import ColourSource
-from restore._engine import RowSource
-from restore._pixels import AnyArray, ArraySource, check_array, from_pil, from_unit, to_pil
-from restore._progress import Progress, ProgressCallback, RunReport, Tracker
-from restore._run import Run, TileChoice, checked_outscale, output_size
 from restore.errors import ImageError, OutOfMemoryError
 from restore.image_io import Picture, read_picture
 from restore.metrics import psnr
+from restore.upscaling.alpha import ColourSource
+from restore.upscaling.engine import RowSource
+from restore.upscaling.pixels import AnyArray, ArraySource, check_array, from_pil, from_unit, to_pil
+from restore.upscaling.progress import ProgressCallback, RunReport, Tracker
+from restore.upscaling.run import Run, TileChoice, checked_outscale, output_size
 
 if TYPE_CHECKING:
     from restore.model import Model
 
-__all__ = [
-    "Progress",
-    "RowSink",
-    "RowSource",
-    "RunReport",
-    "TileAgreement",
-    "output_size",
-    "upscale",
-    "upscale_picture",
-    "upscale_rows",
-    "verify_tiles",
-]
 
 DEFAULT_OUTSCALE = 4.0  # where neither a model nor an outscale is given
 
@@ -244,7 +232,7 @@ def _model_for(model: Model | None, outscale: float | None) -> Model:
     """The model itself, or the built-in one for a scale."""
     if model is not None:
         return model
-    from restore.load import load_builtin
+    from restore.loading import load_builtin
 
     return load_builtin(DEFAULT_OUTSCALE if outscale is None else checked_outscale(outscale))
 

@@ -21,8 +21,17 @@ import numpy as np
 import tifffile
 from PIL import TiffImagePlugin
 
-from restore._exif import EXIF_IFD, GPS_IFD, Entry, encode_ifd, long, read_ifd, resolution_of, short
-from restore._picture import Array
+from restore.image_io.exif import (
+    EXIF_IFD,
+    GPS_IFD,
+    Entry,
+    encode_ifd,
+    long,
+    read_ifd,
+    resolution_of,
+    short,
+)
+from restore.image_io.picture import Array
 
 MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED = 0, 1, 2, 3, 5
 _COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, PALETTE: 1, SEPARATED: 4}

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from restore._picture import Array, Picture
-from restore._png import GRAY, METRES_PER_INCH, RGB, SIGNATURE, XMP_KEY, chunk
+from restore.image_io.picture import Array, Picture
+from restore.image_io.png import GRAY, METRES_PER_INCH, RGB, SIGNATURE, XMP_KEY, chunk
 
 _BAND_BYTES = 2**20
 _ZLIB_HEADER = b"\x78\x9c"  # deflate, window of 32 KiB, default effort

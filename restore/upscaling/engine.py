@@ -17,12 +17,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from restore._network import Floats, Network, is_out_of_memory
-from restore._pixels import AnyArray, to_unit
-from restore._progress import Tracker
-from restore.blend import Share, axis_shares, half_overlap, split
 from restore.errors import OutOfMemoryError
-from restore.tiling import Interval, Tile, TilePlan, plan, smaller_tile
+from restore.upscaling.blend import Share, axis_shares, half_overlap, split
+from restore.upscaling.network import Floats, Network, is_out_of_memory
+from restore.upscaling.pixels import AnyArray, to_unit
+from restore.upscaling.progress import Tracker
+from restore.upscaling.tiling import Interval, Tile, TilePlan, plan, smaller_tile
 
 FLAT_MARGIN = 2  # input pixels; the neighbourhood that `_alpha` clamps to
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from restore._engine import Band
-from restore.imresize import AnyArray, ResizeWeights, resample, resize_weights
+from restore.resizing import AnyArray, ResizeWeights, resample, resize_weights
+from restore.upscaling.engine import Band
 
 _ROWS_AT_ONCE = 256  # of the result; bounds the float64 intermediates
 

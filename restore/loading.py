@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,9 @@ def _build(
     for doubt in reading.doubts:
         if not set(doubt.fields) & given.keys():
             warnings.warn(
-                f"{checkpoint.source}: {doubt.text} in config={{...}}",
+                f"{checkpoint.source}: {doubt.text} (in config=, or by --config)",
                 AmbiguousCheckpointWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
     held = torch.float64 if dtype == torch.float64 else torch.float32
     state = {
@@ -149,7 +149,7 @@ def _build(
         name=name,
         dtype=dtype,
         evidence=reading.evidence,
-        checkpoint_key=checkpoint.key or "params",
+        checkpoint_key=checkpoint.key,
     )
 
 
@@ -170,7 +170,7 @@ def _candidates(arch: str | None) -> tuple[ArchSpec, ...]:
 
 
 def _recognise(
-    checkpoint: Checkpoint, candidates: Iterable[ArchSpec], given: Mapping[str, Any]
+    checkpoint: Checkpoint, candidates: tuple[ArchSpec, ...], given: Mapping[str, Any]
 ) -> tuple[ArchSpec, Reading, nn.Module]:
     """The architecture that the weights fit, its settings, and its network without values."""
     refusals: list[str] = []
@@ -191,6 +191,12 @@ def _recognise(
         refusals.append(f"nearest family {spec.family} ({spec.name}), but {'; '.join(misfits)}")
     if refusals:
         raise CheckpointError(f"{checkpoint.source}: fits no known network: {' | '.join(refusals)}")
+    claiming = [spec.name for spec in ARCHS if spec.claims(checkpoint.state)]
+    if claiming:  # so the caller has named another
+        raise CheckpointError(
+            f"{checkpoint.source}: is not for arch {' or '.join(s.name for s in candidates)}: its "
+            f"keys are those of {' or '.join(claiming)}; leave arch out"
+        )
     raise CheckpointError(f"{checkpoint.source}: {_nearest(checkpoint.state)}")
 
 

@@ -12,15 +12,10 @@ from typing import Literal
 
 import torch
 
-from restore import memory
-from restore._atomic import output_error
-from restore._exif import fit_exif, fit_xmp
-from restore._pixels import ArraySource
-from restore._progress import ProgressCallback, RunReport
-from restore._run import TileChoice, output_size
-from restore.compare import comparison
+from restore.atomic import output_error
+from restore.commands.compare import comparison
+from restore.commands.files import Job
 from restore.errors import ImageError, OutputError, RestoreError
-from restore.files import Job
 from restore.image_io import (
     DEFAULT_MAX_PIXELS,
     PICTURE_SUFFIXES,
@@ -28,9 +23,13 @@ from restore.image_io import (
     read_picture,
     write_picture,
 )
+from restore.image_io.exif import fit_exif, fit_xmp
+from restore.image_io.tiff_stream import TiffRows, TiffRowWriter
 from restore.model import Model
-from restore.tiff_stream import TiffRows, TiffRowWriter
-from restore.upscale import TileAgreement, upscale_picture, upscale_rows, verify_tiles
+from restore.upscaling import TileAgreement, memory, upscale_picture, upscale_rows, verify_tiles
+from restore.upscaling.pixels import ArraySource
+from restore.upscaling.progress import ProgressCallback, RunReport
+from restore.upscaling.run import TileChoice, output_size
 
 STREAM_SHARE = 0.25  # of the free memory; a decoder, encoder or resize holds a second copy
 

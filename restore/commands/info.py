@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from restore.errors import CheckpointError, UsageError
 from restore.image_io import probe
-from restore.load import builtin_names, load, load_builtin
+from restore.loading import builtin_names, load, load_builtin
 from restore.model import Model
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")

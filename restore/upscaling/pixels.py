@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from restore._picture import to_depth
 from restore.errors import ImageError
+from restore.image_io.picture import to_depth
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from restore._network import Floats
+    from restore.upscaling.network import Floats
 
 AnyArray = npt.NDArray[Any]
 

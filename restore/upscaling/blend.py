@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from restore.tiling import Interval
+from restore.upscaling.tiling import Interval
 
 Floats = npt.NDArray[np.float32]
 

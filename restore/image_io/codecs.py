@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin
 
-from restore._colour import cmyk_converter, from_pillow
-from restore._exif import orientation_of, parse_exif, resolution_of
-from restore._picture import Array, Picture, PictureFormat, PictureInfo
-from restore._source import Opened
+from restore.image_io.colour import cmyk_converter, from_pillow
+from restore.image_io.exif import orientation_of, parse_exif, resolution_of
+from restore.image_io.picture import Array, Picture, PictureFormat, PictureInfo
+from restore.image_io.source import Opened
 
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"

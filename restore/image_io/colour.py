@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageCms
 
-from restore._picture import Array, icc_channels
+from restore.image_io.picture import Array, icc_channels
 
 Convert = Callable[[Array], Array]
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from restore import memory, tiling
-from restore._commands_text import duration
-from restore._run import output_size
-from restore.batch import Batch
-from restore.files import Job
+from restore.commands.batch import Batch
+from restore.commands.files import Job
+from restore.commands.info import file_size, table
+from restore.commands.text import duration
 from restore.image_io import PictureInfo
-from restore.info import file_size, table
 from restore.model import Model
+from restore.upscaling import memory, tiling
+from restore.upscaling.run import output_size
 
 _TIMED_SIDE = 64  # pixels of the tile that is timed
 _MIRRORS = 8  # what --tta averages

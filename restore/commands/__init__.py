@@ -1,0 +1,1 @@
+"""What the commands of `restore.cli` do; nothing here prints."""
