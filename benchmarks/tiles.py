@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
@@ -75,7 +74,6 @@ def study(
             if len(plan(lq.shape[0], lq.shape[1], tile, pad, align)) == 1:
                 continue
             model.rule = dataclasses.replace(rule, align=align)
-            began = time.perf_counter()
             tiled = psnr_y(upscale(lq, model, tile=tile, tile_pad=pad), gt, model.scale)
             rows[setting].append(
                 {
@@ -83,7 +81,6 @@ def study(
                     "lq": list(lq.shape[:2]),
                     "whole_db": whole,
                     "tiled_db": tiled,
-                    "seconds": round(time.perf_counter() - began, 2),
                 }
             )
             model.rule = rule
@@ -124,7 +121,7 @@ def main() -> None:
     images = pairs(args.gt, model.scale, args.every, args.mosaic)
     found = study(model, images, settings)
     table = []
-    print(" tile  pad align pictures  whole dB  loss dB   worst       s")
+    print(" tile  pad align pictures  whole dB  loss dB   worst")
     for (tile, pad, align), rows in found.items():
         losses = [float(r["whole_db"]) - float(r["tiled_db"]) for r in rows]  # type: ignore[arg-type]
         line = {
@@ -135,13 +132,12 @@ def main() -> None:
             "whole_db": float(np.mean([r["whole_db"] for r in rows])),  # type: ignore[arg-type]
             "mean_loss_db": float(np.mean(losses)),
             "worst_loss_db": max(losses),
-            "seconds": sum(float(r["seconds"]) for r in rows),  # type: ignore[arg-type]
             "rows": rows,
         }
         table.append(line)
         print(
             f"{tile:>5}{pad:>5}{align:>6}{len(rows):>9}{line['whole_db']:>10.3f}"
-            f"{line['mean_loss_db']:>9.4f}{line['worst_loss_db']:>8.4f}{line['seconds']:>8.1f}"
+            f"{line['mean_loss_db']:>9.4f}{line['worst_loss_db']:>8.4f}"
         )
     head = {
         "date": date.today().isoformat(),

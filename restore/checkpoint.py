@@ -28,7 +28,7 @@ WRAPPERS = (
     "net",
 )
 PREFIXES = ("module.", "netG.", "net_g.", "generator.", "model.", "_orig_mod.")
-METADATA_KEY = "restore"  # where a safetensors file of ours holds what weights do not tell
+MARK = "restore"  # key in the metadata of safetensors files of ours; its value is the version
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Checkpoint:
     source: str  # file name or "state dict", for messages
     state: dict[str, Tensor]
     key: str  # under which the weights lay; "" if they lay bare
-    metadata: Mapping[str, Any] = field(default_factory=dict)  # {"arch", "config", ...} of ours
+    config: Mapping[str, Any] = field(default_factory=dict)  # that a file of ours also holds
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -60,8 +60,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: the file is empty; download or copy it again")
     # a safetensors file begins with the length of its JSON header, then the header
     if head[8:9] == b"{" or (path.suffix == ".safetensors" and not _is_pytorch(head)):
-        tensors, metadata = _read_safetensors(path)
-        return unwrap(tensors, str(path), metadata)
+        tensors, config = _read_safetensors(path)
+        return unwrap(tensors, str(path), config)
     return unwrap(_read_pickle(path), str(path), {})
 
 
@@ -73,16 +73,21 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            stored = (file.metadata() or {}).get(METADATA_KEY, "{}")
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: is no whole safetensors file ({error}); download or copy it again"
         ) from error
+    return tensors, _settings(metadata) if MARK in metadata else {}
+
+
+def _settings(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The constructor values that a file of ours holds."""
     try:
-        metadata = json.loads(stored)
+        config = json.loads(metadata.get("config", "{}"))
     except json.JSONDecodeError:
-        metadata = {}
-    return tensors, metadata if isinstance(metadata, dict) else {}
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _read_pickle(path: Path) -> Any:
@@ -116,7 +121,7 @@ def _no_weights(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def unwrap(content: Any, source: str, metadata: Mapping[str, Any]) -> Checkpoint:
+def unwrap(content: Any, source: str, config: Mapping[str, Any]) -> Checkpoint:
     """Find the state dict in what a file held, and take off what trainers put around it.
 
     Raises:
@@ -130,9 +135,10 @@ def unwrap(content: Any, source: str, metadata: Mapping[str, Any]) -> Checkpoint
             content, key = content[inner], inner
             continue
         tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+        tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel counts here
         if tensors and all(isinstance(k, str) for k in tensors):
             state = _without_prefixes({str(k): v for k, v in tensors.items()})
-            return Checkpoint(source, state, key, metadata)
+            return Checkpoint(source, state, key, config)
         break
     found = (
         f"keys {', '.join(repr(k) for k in list(content)[:5])}"

@@ -118,8 +118,7 @@ def _build(
     arch: str | None,
     config: Mapping[str, Any],
 ) -> Model:
-    stored = checkpoint.metadata.get("config", {})
-    given = {**(stored if isinstance(stored, dict) else {}), **config}
+    given = {**checkpoint.config, **config}
     spec, reading, net = _recognise(checkpoint, _candidates(arch), given)
     for doubt in reading.doubts:
         if not set(doubt.fields) & given.keys():
@@ -129,6 +128,12 @@ def _build(
                 stacklevel=3,
             )
     held = torch.float64 if dtype == torch.float64 else torch.float32
+    for key, value in checkpoint.state.items():
+        if value.layout != torch.strided or value.is_meta or value.is_complex():
+            raise CheckpointError(
+                f"{checkpoint.source}: {key} is no plain tensor ({value.layout}, {value.dtype}, on "
+                f"{value.device}); expected real dense values"
+            )
     state = {
         key: value.detach().to(device=device, dtype=held, copy=True)
         for key, value in checkpoint.state.items()

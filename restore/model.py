@@ -13,12 +13,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from restore import __version__
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.atomic import atomic_output
+from restore.checkpoint import MARK
 from restore.devices import dtype_name
 from restore.errors import UsageError
-
-METADATA_KEY = "restore"  # where a safetensors file holds the settings that weights do not tell
 
 
 class Model:
@@ -197,12 +197,17 @@ class Model:
         state = self.official_state_dict()
         with atomic_output(path) as file:
             if suffix == ".safetensors":
-                settings = json.dumps({"arch": self.arch, "config": dict(self.config)})
+                metadata = {
+                    "format": "pt",
+                    MARK: __version__,
+                    "arch": self.arch,
+                    "config": json.dumps(dict(self.config)),
+                }
                 # buffers of many blocks are one tensor; the format wants each of its own
                 own = {
                     key: value.clone(memory_format=torch.contiguous_format)
                     for key, value in state.items()
                 }
-                file.write(save(own, metadata={"format": "pt", METADATA_KEY: settings}))
+                file.write(save(own, metadata=metadata))
             else:
                 torch.save(dict.fromkeys(self._keys(), state), file)

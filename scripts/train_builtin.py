@@ -38,8 +38,10 @@ sys.path.insert(0, str(ROOT))  # a checkout runs without being installed
 
 from builtin_photos import Pair, middle, random_batch, read_pairs, to_tensor  # noqa: E402
 
+from restore import __version__  # noqa: E402
 from restore.archs.swinir import SwinIR, SwinIRConfig  # noqa: E402
 from restore.atomic import atomic_output  # noqa: E402
+from restore.checkpoint import MARK  # noqa: E402
 from restore.errors import RestoreError, UsageError  # noqa: E402
 from restore.metrics import psnr  # noqa: E402
 from restore.resizing import resize_weights  # noqa: E402
@@ -266,6 +268,8 @@ def write_weights(
     """Write the safetensors file; its metadata say what it is and how it was made."""
     config = {k: v for k, v in options.network_g.items() if k != "type"}
     metadata = {
+        "format": "pt",
+        MARK: __version__,
         "name": options.name,
         "arch": options.network_g["type"],
         "config": json.dumps(config),

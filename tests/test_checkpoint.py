@@ -243,17 +243,23 @@ def test_a_file_without_a_state_dict_is_refused(
     assert "params_ema" in str(caught.value)  # what was expected
 
 
-def test_metadata_of_a_safetensors_file_is_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_settings_in_a_safetensors_file_are_read(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    save_file(state, path, metadata={"restore": '{"arch": "SwinIR", "config": {"upscale": 2}}'})
-    assert read_checkpoint(path).metadata == {"arch": "SwinIR", "config": {"upscale": 2}}
+    save_file(state, path, metadata={"restore": "0.1.0", "config": '{"upscale": 2}'})
+    assert read_checkpoint(path).config == {"upscale": 2}
 
 
-@pytest.mark.parametrize("text", ["not json", "[1]", "3", "null"])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"config": '{"model_type": "of another program"}'},
+        *({"restore": "0.1.0", "config": text} for text in ("not json", "[1]", "3", "null")),
+    ],
+)
 def test_metadata_of_others_is_no_error(
-    text: str, state: dict[str, Tensor], tmp_path: Path
+    metadata: dict[str, str], state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / "net.safetensors"
-    save_file(state, path, metadata={"restore": text, "format": "pt"})
-    assert read_checkpoint(path).metadata == {}
+    save_file(state, path, metadata=metadata)
+    assert read_checkpoint(path).config == {}
     assert same(read_checkpoint(path), state)

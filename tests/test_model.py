@@ -11,6 +11,7 @@ from golden_data import Tiny, image, is_known, tiny, tiny_names, untold
 from safetensors import safe_open
 from torch.nn import functional as F
 
+import restore
 from restore.errors import OutputError, UsageError
 from restore.loading import load
 from restore.model import Model
@@ -186,8 +187,10 @@ def test_a_saved_file_has_the_official_layout(name: str, tmp_path: Path) -> None
     model.save(tmp_path / "net.safetensors")
     with safe_open(str(tmp_path / "net.safetensors"), framework="pt") as file:
         assert set(file.keys()) == set(layout)
-        settings = json.loads(file.metadata()["restore"])
-    assert settings == {"arch": model.arch, "config": dict(model.config)}
+        metadata = file.metadata()
+    assert metadata["restore"] == restore.__version__
+    assert metadata["arch"] == model.arch
+    assert json.loads(metadata["config"]) == dict(model.config)
 
 
 @pytest.mark.parametrize(
