@@ -195,9 +195,11 @@ def _run(batch: Batch, screen: Screen, output: Path) -> int:
         return INTERRUPTED
     screen.close()
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    written = [outcome.target for outcome in outcomes if outcome.status == "done"]
-    where = str(written[0] if len(written) == 1 else output)
-    screen.say(summary_line(outcomes, time.perf_counter() - began, where))
+    done = [outcome for outcome in outcomes if outcome.status == "done"]
+    where = [output] if len(done) > 1 else [p for o in done for p in (o.target, o.job.compare) if p]
+    screen.say(summary_line(outcomes, time.perf_counter() - began))
+    for path in where:
+        screen.say(str(path))
     if failed:
         _complain(f"failed, {len(failed)} of {len(outcomes)}:")
         for outcome in failed:

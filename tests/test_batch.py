@@ -42,9 +42,6 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-# --- finding ------------------------------------------------------------------------------------
-
-
 def test_a_folder_gives_its_pictures_sorted_and_counts_the_rest(tree: Path) -> None:
     found = find_pictures([str(tree)])
     assert names(found.sources) == ["A.JPG", "b.png"]
@@ -138,9 +135,6 @@ def test_an_input_without_pictures_is_refused(
     monkeypatch.chdir(tree.parent)
     with pytest.raises(UsageError, match=message):
         find_pictures([text])
-
-
-# --- naming -------------------------------------------------------------------------------------
 
 
 def planned(folder: Path, *files: str, out: str = "out", **naming: Any) -> list[Job]:
@@ -241,9 +235,6 @@ def test_a_second_run_into_the_same_folder_does_not_enlarge_results(tmp_path: Pa
     jobs, left_out = plan_jobs(found.sources, Naming(tmp_path, suffix="_x4"))
     assert [job.source.name for job in jobs] == ["a.png", "b.png", "c_x4.png"]
     assert left_out == [tmp_path / "a_x4.png"]
-
-
-# --- running ------------------------------------------------------------------------------------
 
 
 def run(job: Job, settings: Settings | None = None, model: Any = None) -> Outcome:

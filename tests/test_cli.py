@@ -93,9 +93,6 @@ def run(weights: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tupl
 Run = Callable[..., tuple[int, str, str]]
 
 
-# --- what comes out -----------------------------------------------------------------------------
-
-
 def test_a_picture_is_restored_as_the_library_does(run: Run, weights: Path) -> None:
     draw("a.png")
     code, out, err = run("a.png")
@@ -106,7 +103,15 @@ def test_a_picture_is_restored_as_the_library_does(run: Run, weights: Path) -> N
     lines = out.splitlines()
     assert lines[0] == "model: tiny_x2 (SwinIR-dim6 lightweight x2), fp32, cpu"
     assert re.fullmatch(r"\[1/1\] a\.png 14x11 -> 28x22, 1 tile, [\d.]+ s", lines[1])
-    assert re.fullmatch(r"1 of 1 done in [\d.]+ s: results/a\.png", lines[2])
+    assert re.fullmatch(r"1 of 1 done in [\d.]+ s", lines[2])
+    assert lines[3:] == ["results/a.png"]
+
+
+def test_the_result_and_its_comparison_are_named_last(run: Run) -> None:
+    draw("a.png")
+    code, out, _ = run("a.png", "--compare")
+    assert code == 0
+    assert out.splitlines()[-2:] == ["results/a.png", "results/a_compare.png"]
 
 
 @pytest.mark.parametrize("alpha", [False, True])
@@ -324,9 +329,6 @@ def test_a_dry_run_counts_the_work(weights: Path) -> None:
     assert plain[1].split()[:4] == ["a.png", "64x64", "128x128", "1"]
 
 
-# --- failures -----------------------------------------------------------------------------------
-
-
 def test_a_broken_picture_does_not_cost_the_others(run: Run) -> None:
     draw("in/a.png"), draw("in/z.png")
     Path("in/text.png").write_text("this is text")
@@ -474,9 +476,6 @@ def test_the_limit_of_pixels(run: Run) -> None:
     assert run("b.tif", "--max-pixels", "100")[0] == 0
 
 
-# --- the other commands -------------------------------------------------------------------------
-
-
 def test_info_about_weights(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", str(weights)]) == 0
     out = capsys.readouterr().out
@@ -604,9 +603,6 @@ def test_underscores_and_dashes_are_the_same() -> None:
     assert parse(["-o", "out", "--", "--odd.png"]).inputs == ["./--odd.png"]
 
 
-# --- the terminal -------------------------------------------------------------------------------
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -701,9 +697,6 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_sizes(n: int, text: str) -> None:
     assert file_size(n) == text
-
-
-# --- as a program -------------------------------------------------------------------------------
 
 
 def program(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -50,9 +50,6 @@ def direct(model: Fake, image: np.ndarray) -> np.ndarray:
     return model(x)[0].numpy().transpose(1, 2, 0)
 
 
-# --- tiles --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_the_whole_picture_is_the_model_bit_for_bit(scale: int) -> None:
     torch.manual_seed(0)
@@ -135,9 +132,6 @@ def test_all_tiles_of_a_picture_have_one_shape() -> None:
     model = Fake(align=8)
     upscale(picture(200, 304), model, tile=64, tile_pad=16)
     assert len(set(model.sizes)) == 1
-
-
-# --- memory -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -277,9 +271,6 @@ def test_rows_go_through_with_a_band_in_memory() -> None:
     assert max(map(len, sink.pieces)) <= 2 * (40 + 2)
     assert (np.concatenate(sink.pieces) == upscale(image, Blur(scale=2), tile=40, tile_pad=8)).all()
     assert (report.tiles, report.tile) == (25, 40)
-
-
-# --- depth, channels, kinds ---------------------------------------------------------------------
 
 
 class Plus(Fake):
@@ -425,9 +416,6 @@ def test_a_path_gives_a_picture(tmp_path: Any) -> None:
         assert (got.pixels == (10, 20, 30)).all()
 
 
-# --- sizes --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("outscale", [0.01, 0.5, 1, 1.37, 2, 3.3])
 @pytest.mark.parametrize("tile", [0, 16])
 def test_any_outscale_is_the_models_result_resized(outscale: float, tile: int) -> None:
@@ -457,9 +445,6 @@ def test_resizing_rows_is_resizing_the_picture(
     starts = np.cumsum([0, *(len(rows) for _, rows in got)])
     assert [top for top, _ in got] == starts[:-1].tolist()
     assert (np.concatenate([rows for _, rows in got]) == imresize(image, size=new)).all()
-
-
-# --- numbers that are none ----------------------------------------------------------------------
 
 
 class Overflowing(Fake):
@@ -500,9 +485,6 @@ def test_a_model_of_another_scale_than_it_says() -> None:
 
     with pytest.raises(RestoreError, match=r"\(1, 3, 8, 8\) became \(1, 3, 8, 8\).*scale 2"):
         upscale(picture(8, 8), Liar(scale=2))
-
-
-# --- refusals -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -587,9 +569,6 @@ def test_a_source_may_not_lie_about_its_range() -> None:
 
     with pytest.raises(ImageError, match=r"rows 28\.\.63: values go from 2 to 2"):
         upscale_rows(Source(), Sink(), Fake(), tile=32, tile_pad=4)
-
-
-# --- comparing ----------------------------------------------------------------------------------
 
 
 def test_verify_tiles_finds_agreement_and_disagreement() -> None:

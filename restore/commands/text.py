@@ -44,14 +44,14 @@ def agreement_line(agreement: TileAgreement) -> str:
     )
 
 
-def summary_line(outcomes: list[Outcome], seconds: float, where: str) -> str:
-    """The end of a run: "19 of 20 done, 1 failed in 2 min 03 s: results"."""
+def summary_line(outcomes: list[Outcome], seconds: float) -> str:
+    """The end of a run: "19 of 20 done, 1 failed in 2 min 03 s"."""
     counts = dict.fromkeys(("done", "skipped", "failed"), 0)
     for outcome in outcomes:
         counts[outcome.status] += 1
     parts = [f"{counts['done']} of {len(outcomes)} done"]
     parts += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
-    return f"{', '.join(parts)} in {duration(seconds)}{f': {where}' if counts['done'] else ''}"
+    return f"{', '.join(parts)} in {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:
