@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
-from restore.commands.text import agreement_line, details_line, outcome_line, summary_line
+from restore.commands.text import agreement_line, details_line, outcome_line, plural, summary_line
 from restore.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ def _upscale(options: argparse.Namespace) -> int:
     naming = Naming(output, options.suffix, options.ext, options.compare)
     jobs, left_out = plan_jobs(found.sources, naming)
     if found.others:
-        screen.say(f"note: {found.others} other files in these folders are no pictures")
+        screen.say(
+            f"note: {plural(found.others, 'other file')} in these folders left out: no pictures"
+        )
     for path in left_out:
         screen.say(f"note: {path} is left out: it is the result of another picture here")
     batch = _batch(options, jobs, screen)

@@ -207,7 +207,7 @@ def test_folders_patterns_and_both_ways_to_name_them(run: Run) -> None:
     assert sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*.png")) == [
         *("a_x2.png", "c_x2.png", "d1_x2.png", "d2_x2.png", "sub/b_x2.png")
     ]
-    assert "note: 1 other files" in out
+    assert "note: 1 other file left out" in out
     assert "5 of 5 done" in out
 
 

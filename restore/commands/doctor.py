@@ -13,6 +13,7 @@ import torch
 import restore
 from restore.archs.swinir import SPEC, SwinIRConfig
 from restore.commands.info import file_size
+from restore.commands.text import plural
 from restore.devices import available
 from restore.kernels import channel_correlation, spatial_correlation, window_attention
 from restore.kernels.dispatch import choose
@@ -126,12 +127,16 @@ def _paths(device: torch.device) -> dict[str, str]:
         spatial_correlation.OP: spatial_correlation.torch_refuses(qv),
     }
     paths = {op: _path(op, refusal) for op, refusal in refusals.items()}
-    return {**paths, channel_correlation.OP: "torch: its definition is the fast path"}
+    return {**paths, channel_correlation.OP: "torch: the definition itself is the fastest"}
 
 
 def _path(op: str, refusal: str | None) -> str:
     chosen = choose(op, "auto", refusal)
-    return f"{chosen}: {refusal}" if refusal else f"{chosen}: it can run here"
+    return (
+        f"{chosen}: {refusal}"
+        if refusal
+        else f"{chosen}: stock fused operations, the fastest that can run here"
+    )
 
 
 def lines_of(facts: Facts) -> list[str]:
@@ -141,7 +146,8 @@ def lines_of(facts: Facts) -> list[str]:
     shown += [
         "machine",
         f"  {machine['system']}",
-        f"  {machine['processor']}, {machine['instructions']}, {machine['threads']} threads",
+        f"  {machine['processor']}, {machine['instructions']}, "
+        f"{plural(machine['threads'], 'thread')}",
         f"  {file_size(machine['memory_free'])} of memory free",
     ]
     for name, device in facts["devices"].items():
