@@ -101,9 +101,7 @@ def _upscale(options: argparse.Namespace) -> int:
     naming = Naming(output, options.suffix, options.ext, options.compare)
     jobs, left_out = plan_jobs(found.sources, naming)
     if found.others:
-        screen.say(
-            f"note: {plural(found.others, 'other file')} in these folders left out: no pictures"
-        )
+        screen.say(f"note: {plural(found.others, 'other file')} left out: not named like pictures")
     for path in left_out:
         screen.say(f"note: {path} is left out: it is the result of another picture here")
     batch = _batch(options, jobs, screen)
