@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
@@ -18,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
-from restore.commands.text import agreement_line, details_line, outcome_line, plural, summary_line
+from restore.commands.text import (
+    agreement_line,
+    details_line,
+    outcome_line,
+    plural,
+    printable,
+    summary_line,
+)
 from restore.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a file name that the terminal cannot show must not stop a batch
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # its remarks on damaged files say less than our errors, and come before them
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         return _dispatch(words)
     except SystemExit as stop:  # argparse, after --help or a mistake
@@ -93,6 +103,8 @@ def _upscale(options: argparse.Namespace) -> int:
 
     screen = Screen(options.quiet, options.verbose)
     _check_together(options)
+    if not options.output:
+        raise UsageError("-o is empty; a variable that was never set?")
     output = Path(options.output)
     inputs = [*options.inputs, *options.input]
     if not inputs:
@@ -136,7 +148,10 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
     from restore.commands.batch import Batch, Settings
     from restore.devices import dtype_name
     from restore.image_io import DEFAULT_MAX_PIXELS
+    from restore.upscaling.run import checked_outscale
 
+    if options.outscale is not None:
+        checked_outscale(options.outscale)
     if options.threads:
         torch.set_num_threads(options.threads)
     model = _model(options, screen)
@@ -253,7 +268,7 @@ def _print(*lines: str) -> None:
 
 
 def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 class Screen:
@@ -285,6 +300,7 @@ class Screen:
             self._write(text, sys.stdout)
 
     def _write(self, text: str, file: Any) -> None:
+        text = printable(text)
         if self._bars:
             from tqdm import tqdm
 
@@ -327,7 +343,8 @@ class Screen:
         if outcome.status == "failed":
             self._write(f"{head} failed: {outcome.reason}", sys.stderr)
             if self._verbose and outcome.trace:
-                self._write(outcome.trace, sys.stderr)
+                for line in outcome.trace.splitlines():
+                    self._write(line, sys.stderr)
         elif outcome.status == "skipped":
             self.say(f"{head} {outcome.job.source} skipped: {outcome.target} is there")
         else:

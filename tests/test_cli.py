@@ -107,6 +107,44 @@ def test_a_picture_is_restored_as_the_library_does(run: Run, weights: Path) -> N
     assert lines[3:] == ["results/a.png"]
 
 
+def test_a_lossless_webp_stays_lossless(run: Run) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
+    write_picture("a.webp", Picture(pixels), fmt="webp", lossless=True)
+    write_picture("b.webp", Picture(pixels), fmt="webp")
+    assert run("a.webp", "b.webp")[0] == 0
+    assert read_picture("results/a.webp").lossless
+    assert not read_picture("results/b.webp").lossless
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a.png", "--threads", "99999"], "99999 threads are more than"),
+        (["a.png", "-s", "1e300"], "at most 1024"),
+        (["a.png", "-o", "large.gif"], "cannot write .gif"),
+        ([""], "an input is empty"),
+        (["a.png", "-o", ""], "-o is empty"),
+        (["-dash.png"], "for the file: ./-dash.png"),
+    ],
+)
+def test_slips_of_the_shell_are_told(run: Run, words: list[str], told: str) -> None:
+    draw("a.png")
+    draw("-dash.png")
+    code, _, err = run(*words)
+    assert code == 2
+    assert told in err
+    assert files() == ["-dash.png", "a.png"]
+
+
+def test_a_name_cannot_command_the_terminal(run: Run) -> None:
+    name = "a\x1b[31m\nb.png"
+    draw(name)
+    code, out, _ = run(name)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "a\\x1b[31m\\nb.png" in out
+
+
 def test_the_result_and_its_comparison_are_named_last(run: Run) -> None:
     draw("a.png")
     code, out, _ = run("a.png", "--compare")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ COMMANDS = {
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
+MOST_THREADS = 256  # or as many as the machine has; beyond, thread libraries crash
 _ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
 TOP_EPILOG = """\
@@ -76,6 +78,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line; argparse's usage lines would bury it."""
+        dashed = [word for word in message.split() if word.startswith("-") and Path(word).exists()]
+        if "unrecognized arguments" in message and dashed:
+            message += f"; for the file: ./{dashed[0]}"
         if "expected one argument" in message:
             message += "; a value that begins with - is given as --option=-value"
         self.exit(2, f"{self.prog}: {message}\n")
@@ -252,7 +257,7 @@ def _add_computing(parser: Parser) -> None:
     )
     group.add_argument("--fp32", action="store_true", help="the same as --dtype fp32")
     group.add_argument(
-        "--threads", type=at_least_one, metavar="N", help="of the CPU (default: PyTorch's choice)"
+        "--threads", type=_threads, metavar="N", help="of the CPU (default: PyTorch's choice)"
     )
 
 
@@ -317,6 +322,13 @@ def whole_number(text: str) -> int:
 def at_least_one(text: str) -> int:
     """1 or more."""
     return _integer(text, 1, None, "a whole number, 1 or more")
+
+
+def _threads(text: str) -> int:
+    n, most = at_least_one(text), max(MOST_THREADS, os.cpu_count() or 1)
+    if n > most:
+        raise argparse.ArgumentTypeError(f"{n} threads are more than {most}")
+    return n
 
 
 def percent(text: str) -> int:

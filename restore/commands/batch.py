@@ -26,7 +26,14 @@ from restore.image_io import (
 from restore.image_io.exif import fit_exif, fit_xmp
 from restore.image_io.tiff_stream import TiffRows, TiffRowWriter
 from restore.model import Model
-from restore.upscaling import TileAgreement, memory, upscale_picture, upscale_rows, verify_tiles
+from restore.upscaling import (
+    RowSource,
+    TileAgreement,
+    memory,
+    upscale_picture,
+    upscale_rows,
+    verify_tiles,
+)
 from restore.upscaling.pixels import ArraySource
 from restore.upscaling.progress import ProgressCallback, RunReport
 from restore.upscaling.run import TileChoice, output_size
@@ -89,7 +96,7 @@ class Batch:
         try:
             if job.problem:
                 raise ImageError(job.problem)
-            if self.settings.skip_existing and job.target.exists():
+            if self.settings.skip_existing and all(path.exists() for path in job.outputs):
                 outcome.status, outcome.target = "skipped", job.target
             else:
                 compute = self._stream if self.streams(job) else self._compute
@@ -149,12 +156,15 @@ class Batch:
                         f"{target}: stands for another picture's result; {why[0]}: give --ext"
                     )
         _make_folder(target.parent)
-        outcome.notes += write_picture(target, result, fmt=fmt, quality=settings.quality)
+        # "auto" keeps what the input was
+        lossless = fmt == "webp" and job.fmt is None and settings.quality is None
+        outcome.notes += write_picture(
+            target, result, fmt=fmt, quality=settings.quality, lossless=lossless and result.lossless
+        )
         outcome.target = target
         if job.compare:
             before, after = (ArraySource(p.pixels, p.alpha) for p in (picture, result))
-            shown = comparison(before, after, name=model.name, icc=picture.icc)
-            write_picture(job.compare, shown, fmt="png")
+            _compare(job.compare, before, after, model, picture.icc)
         if settings.verify_tiles:
             outcome.agreement = verify_tiles(picture, model, settings.tile, settings.tile_pad)
 
@@ -196,8 +206,19 @@ class Batch:
             outcome.target = job.target
             if job.compare:
                 with TiffRows(job.target) as result:
-                    shown = comparison(source, result, name=model.name, icc=source.icc)
-                write_picture(job.compare, shown, fmt="png")
+                    _compare(job.compare, source, result, model, source.icc)
+
+
+def _compare(
+    path: Path, before: RowSource, after: RowSource, model: Model, icc: bytes | None
+) -> None:
+    shown = comparison(before, after, name=model.name, icc=icc)
+    try:
+        write_picture(path, shown, fmt="png")
+    except OutputError as error:
+        raise OutputError(
+            f"{error} (the result itself is written, its comparison is not)"
+        ) from error
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -83,6 +83,8 @@ def find_pictures(
     seen: set[str] = set()
     barred = None if output is None else os.path.realpath(output)
     for text in inputs:
+        if not text:
+            raise UsageError("an input is empty; a variable that was never set?")
         here = Found()
         _expand(os.path.expanduser(text), here, recursive, barred)
         if not here.sources:
@@ -183,7 +185,15 @@ def _exact_target(sources: Sequence[Source], naming: Naming) -> Path | None:
     """The output if it names a file; None if it is a folder."""
     output = naming.output
     fmt = PICTURE_SUFFIXES.get(output.suffix.lower())
-    if fmt is None or output.is_dir():
+    if output.is_dir():
+        return None
+    if fmt is None:
+        # a folder may have a dot in its name, but one picture to "a.gif" means a file
+        if output.suffix and len(sources) == 1 and sources[0].named and not output.exists():
+            raise UsageError(
+                f"-o {output}: cannot write {output.suffix}; a file name ends in "
+                f"{', '.join(PICTURE_SUFFIXES)}, and a folder of that name has to be there already"
+            )
         return None
     if len(sources) != 1 or not sources[0].named:
         raise UsageError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from typing import BinaryIO
 
 import cv2
@@ -137,7 +138,8 @@ def open_webp(file: BinaryIO) -> Opened:
         pixels = np.ascontiguousarray(samples[..., 2::-1])
         alpha = np.ascontiguousarray(samples[..., 3]) if samples.shape[2] == 4 else None
         icc, xmp = chunks.get(b"ICCP") or None, chunks.get(b"XMP ")
-        return _picture("webp", pixels, alpha, icc, exif, exif_dpi(exif), xmp, [])
+        picture = _picture("webp", pixels, alpha, icc, exif, exif_dpi(exif), xmp, [])
+        return replace(picture, lossless=b"VP8L" in chunks)
 
     return Opened(info, width * height * (3 + has_alpha), orientation_of(exif), decode)
 

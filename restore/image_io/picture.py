@@ -32,6 +32,7 @@ class Picture:
         xmp: XMP packet.
         source_format: what the file's content was.
         notes: what a reader had to change or leave out, one sentence each.
+        lossless: whether a WebP file held it without loss.
     """
 
     pixels: Array
@@ -42,6 +43,7 @@ class Picture:
     xmp: bytes | None = None
     source_format: PictureFormat = "png"
     notes: tuple[str, ...] = ()
+    lossless: bool = False
 
     @property
     def depth(self) -> int:

@@ -258,7 +258,7 @@ def _array(pixels: AnyArray, alpha: AnyArray | None, run: Run) -> AnyArray:
         gib = height * width * source.channels * dtype.itemsize / 2**30
         raise OutOfMemoryError(
             f"a result of {width} x {height} pixels takes {gib:.1f} GiB, more than there is; "
-            "choose a smaller outscale, or stream TIFF to TIFF with upscale_rows"
+            "choose a smaller outscale; TIFF to TIFF can go through in bands"
         ) from error
     for top, rows in run.bands(source):
         result[top : top + len(rows)] = from_unit(rows, dtype)

@@ -6,7 +6,6 @@ and alpha, 3 RGB, 4 RGB and alpha).
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 TileChoice = int | Literal["auto"]
 
+MOST_OUTSCALE = 1024  # beyond, sizes are mistakes, and overflow
 _BATCHES = (8, 4, 2)  # tried on CUDA, largest first; a CPU gains nothing from a batch
 
 
@@ -114,9 +114,9 @@ def _clipped(bands: Iterator[Band]) -> Iterator[Band]:
 
 
 def checked_outscale(outscale: float) -> float:
-    """The number itself; UsageError unless it is finite and above 0."""
-    if isinstance(outscale, bool) or not (math.isfinite(outscale) and outscale > 0):
-        raise UsageError(f"outscale: is {outscale!r}; expected a number above 0")
+    """The number itself; UsageError unless it is above 0 and at most MOST_OUTSCALE."""
+    if isinstance(outscale, bool) or not 0 < outscale <= MOST_OUTSCALE:
+        raise UsageError(f"outscale: is {outscale!r}; expected above 0, at most {MOST_OUTSCALE}")
     return outscale
 
 
