@@ -189,8 +189,14 @@ def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
 
     Raises:
         KeyError: a key that the family has is missing.
+        ValueError: the first convolution's weight is none.
     """
-    embed_dim, in_chans = state["conv_first.weight"].shape[:2]
+    first = state["conv_first.weight"]
+    if first.dim() != 4 or 0 in first.shape:
+        raise ValueError(
+            f"conv_first.weight is {tuple(first.shape)}; expected [embed_dim, in_chans, 3, 3]"
+        )
+    embed_dim, in_chans = first.shape[:2]
     depths = _read_depths(state)
     upsampler, upscale = _read_tail(state, in_chans)
     sides = [state[heads.format(group)].shape for group in range(len(depths))]

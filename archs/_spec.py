@@ -126,8 +126,7 @@ class InputRule:
 
     multiple: the image is padded to multiples of this many pixels (1: the net pads inside).
     minimum: the smallest side the net itself takes.
-    align: tiles start and end at multiples of it, so that they see the windows of the whole image:
-        a multiple of all windows, or the largest where that would be too long for a tile.
+    align: tiles that start and end at multiples of it see the windows of the whole image.
     halo: pixels of context on each side that tiles read by default.
     """
 

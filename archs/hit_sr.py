@@ -339,14 +339,15 @@ def _variant(name: str, config: HiTConfig) -> str:
 
 
 def _input_rule(name: str, config: HiTConfig) -> InputRule:
-    """No multiple: each block pads for itself. The minimum is that of the official networks.
-
-    Tiles keep the largest window; those that do not divide it lie otherwise than in the whole
-    picture, which costs nothing that can be measured (docs/tiles.md).
-    """
-    largest = max(side for window in config.windows for side in window)
+    """No multiple: each block pads for itself. The minimum is that of the official networks."""
+    sides = [side for window in config.windows for side in window]
     least = {"HiT_SIR": 2, "HiT_SNG": 2, "HiT_SRF": 4}[name]
-    return InputRule(multiple=1, minimum=largest // least + 1, align=largest, halo=-(-largest // 2))
+    return InputRule(
+        multiple=1,
+        minimum=max(sides) // least + 1,
+        align=math.lcm(*sides),
+        halo=-(-max(sides) // 2),
+    )
 
 
 def _spec(name: str) -> ArchSpec:

@@ -6,6 +6,7 @@ import json
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,7 @@ def _settings(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read_pickle(path: Path) -> Any:
+    _refuse_lookalikes(path)
     try:
         # an open file, because newer releases look at a path's suffix
         with path.open("rb") as file, warnings.catch_warnings():
@@ -104,17 +106,40 @@ def _read_pickle(path: Path) -> Any:
                 "could run code; it is refused. Save its tensors alone, as .safetensors or with "
                 "torch.save(model.state_dict(), ...), where you trust the file"
             ) from None
-        raise _no_weights(path, error) from None
+        raise _no_weights(path, "not in PyTorch's format") from None
+    except OSError as error:  # from a seek beyond the end
+        raise _no_weights(path, "it is cut short") from error
     # a damaged pickle can raise nearly anything from deep inside the reader
     except Exception as error:
-        raise _no_weights(path, error) from error
+        detail = str(error).strip().splitlines()
+        told = bool(detail) and not isinstance(error, KeyError)
+        raise _no_weights(path, detail[0][:120] if told else "not in PyTorch's format") from error
 
 
-def _no_weights(path: Path, error: Exception) -> CheckpointError:
-    detail = str(error).strip().splitlines()
-    # PyTorch's own text advises to read the file with less care
-    told = bool(detail) and "weights_only" not in detail[0] and not isinstance(error, KeyError)
-    reason = detail[0][:120] if told else "not in PyTorch's format"
+def _refuse_lookalikes(path: Path) -> None:
+    """Say what a file is that is often taken for weights, and what is damaged in an archive."""
+    with path.open("rb") as file:
+        head = file.read(64).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path}: is a Git LFS pointer; fetch the file with `git lfs pull`")
+    if head.startswith((b"<!doctype", b"<html")):
+        raise CheckpointError(f"{path}: is a web page; the download needs a browser or a login")
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names, damaged = archive.namelist(), archive.testzip()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise _no_weights(path, str(error)) from error
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(
+            f"{path}: is a TorchScript program, which is not run; save the state dict of its module"
+        )
+    if damaged is not None:
+        raise _no_weights(path, f"the checksum of {damaged} in it is wrong")
+
+
+def _no_weights(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         f"{path}: is no whole weight file ({reason}); expected a .pth, .pt, .ckpt or .safetensors "
         "file. Download or copy it again"

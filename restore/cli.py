@@ -10,12 +10,14 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
@@ -52,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         was begun; 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # a window's program or a service may have none
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    _leave_cleanly_when_told()
     for stream in (sys.stdout, sys.stderr):
         # a file name that the terminal cannot show must not stop a batch
         if hasattr(stream, "reconfigure"):
@@ -81,6 +87,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         _complain(f"restore: a package does not load: {error}; install restore-sr again")
         return NOT_BEGUN
+
+
+def _leave_cleanly_when_told() -> None:
+    """Make SIGTERM and SIGHUP end as Ctrl-C does: nothing half written stays."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            # left alone where the caller ignores it, as nohup does
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, leave)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -301,12 +321,16 @@ class Screen:
 
     def _write(self, text: str, file: Any) -> None:
         text = printable(text)
-        if self._bars:
-            from tqdm import tqdm
+        try:
+            if self._bars:
+                from tqdm import tqdm
 
-            tqdm.write(text, file=file)
-        else:
-            print(text, file=file, flush=True)
+                tqdm.write(text, file=file)
+            else:
+                print(text, file=file, flush=True)
+        except OSError:
+            # the pictures matter more than the reader of these lines, who is gone or full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
     def begin(self, job: Job, number: int, total: int) -> None:
         """A picture begins."""

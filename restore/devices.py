@@ -26,7 +26,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device(available()[0])
     try:
         found = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         found = None
     name = "" if found is None else str(found)
     if found is None or (name if found.index is not None else found.type) not in _known():

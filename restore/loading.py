@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 import warnings
 from collections.abc import Mapping
 from importlib import resources
@@ -58,6 +60,14 @@ def load(
         AmbiguousCheckpointWarning: what was assumed where the weights leave two possibilities.
     """
     on, arithmetic = resolve_device(device), resolve_dtype(dtype)
+    if not isinstance(path_or_state_dict, (str, os.PathLike, Mapping)):
+        raise UsageError(
+            f"load: got a {type(path_or_state_dict).__name__}; expected a path or a state dict"
+        )
+    if not isinstance(arch, (str, type(None))) or not isinstance(config, (Mapping, type(None))):
+        raise UsageError(
+            f"load: arch is {arch!r} and config {config!r}; expected a name, a mapping"
+        )
     if isinstance(path_or_state_dict, Mapping):
         checkpoint = unwrap(path_or_state_dict, "state dict", {})
     else:
@@ -128,16 +138,18 @@ def _build(
                 stacklevel=3,
             )
     held = torch.float64 if dtype == torch.float64 else torch.float32
+    derived = _derived_keys(net)
     for key, value in checkpoint.state.items():
-        if value.layout != torch.strided or value.is_meta or value.is_complex():
+        plain = value.layout == torch.strided and not value.is_meta
+        if key not in derived and not (plain and value.is_floating_point()):
             raise CheckpointError(
-                f"{checkpoint.source}: {key} is no plain tensor ({value.layout}, {value.dtype}, on "
-                f"{value.device}); expected real dense values"
+                f"{checkpoint.source}: {key} holds {value.dtype}, {value.layout}, on "
+                f"{value.device}; expected floating point values, dense and not quantised"
             )
     state = {
         key: value.detach().to(device=device, dtype=held, copy=True)
         for key, value in checkpoint.state.items()
-        if key not in _derived_keys(net)
+        if key not in derived
     }
     for key, value in state.items():
         if not bool(torch.isfinite(value).all()):
@@ -240,16 +252,25 @@ def _some(keys: list[str]) -> str:
 
 
 def _nearest(state: Mapping[str, Tensor]) -> str:
-    """Why nothing claims these keys, with the architecture that shares most of them."""
+    """Why nothing claims these keys, with the architecture that shares most kinds of them."""
+    found = _kinds(state)
+    wanted = {spec: _kinds(_empty(spec, spec.config()).state_dict()) for spec in ARCHS}
     shared = {
-        spec: sum(key in wanted for key in state) / max(len(wanted | state.keys()), 1)
-        for spec in ARCHS
-        for wanted in [_empty(spec, spec.config()).state_dict().keys()]
+        spec: len(found & kinds) / max(len(found | kinds), 1) for spec, kinds in wanted.items()
     }
     best = max(shared, key=lambda spec: shared[spec])
-    near = f"nearest family {best.family}, " if shared[best] > 0 else ""
+    near = ""
+    if shared[best] > 0:
+        lacking, more = sorted(wanted[best] - found), sorted(found - wanted[best])
+        near = f"; nearest family {best.family} ({best.name})"
+        near += f", lacking {_some(lacking)}" if lacking else ""
+        near += f", and it does not know {_some(more)}" if more else ""
     return (
-        f"no known architecture claims it ({len(state)} tensors, {near}"
-        f"{shared[best]:.0%} of keys shared; first keys: {_some(sorted(state))}); "
+        f"no known architecture claims its {len(state)} tensors ({_some(sorted(state))}){near}; "
         f"known: {', '.join(spec.name for spec in ARCHS)}"
     )
+
+
+def _kinds(state: Mapping[str, Tensor]) -> set[str]:
+    """Keys with every number replaced, so that depth does not count."""
+    return {re.sub(r"(?<=\.)\d+(?=\.)", "*", key) for key in state}

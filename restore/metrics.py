@@ -118,6 +118,9 @@ def _prepare(
     data_range: float | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Check both images, then crop them and bring them to [H, W, C] float64 in 0..255."""
+    for image in (a, b):
+        if not isinstance(image, np.ndarray):
+            raise UsageError(f"{name}: got a {type(image).__name__}; expected NumPy arrays")
     if a.shape != b.shape or a.dtype != b.dtype:
         raise UsageError(
             f"{name}: images differ in kind: {a.shape} {a.dtype} and {b.shape} {b.dtype}"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore import __version__
+from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.atomic import atomic_output
 from restore.checkpoint import MARK
-from restore.devices import dtype_name
+from restore.devices import dtype_name, resolve_device, resolve_dtype
 from restore.errors import UsageError
 
 
@@ -100,11 +102,20 @@ class Model:
         return f"<Model {self.name}: {self.variant}, {dtype_name(self.dtype)} on {self.device}>"
 
     def to(self, device: str | torch.device) -> Model:
-        """Move the parameters; returns self."""
-        self.module.to(device)
+        """Move the parameters; returns self. UsageError if there is no such device."""
+        self.module.to(resolve_device(device))
         return self
 
-    def __call__(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the architecture by its name."""
+        return {**self.__dict__, "spec": self.arch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From pickle."""
+        spec = next(spec for spec in ARCHS if spec.name == state["spec"])
+        self.__dict__.update({**state, "spec": spec})
+
+    def __call__(self, x: Tensor, *, dtype: str | torch.dtype | None = None) -> Tensor:
         """Restore images of any size.
 
         Args:
@@ -121,13 +132,16 @@ class Model:
             UsageError: x is no such tensor, or `dtype` cannot be had; the message has what was
                 found.
         """
+        asked = None if dtype is None else resolve_dtype(dtype)
         self._check(x)
         h, w = x.shape[2:]
-        with self._arithmetic(dtype) as cast:
+        with self._arithmetic(asked) as cast:
             y: Tensor = self.module(self._padded(x.to(cast)))
         return y[:, :, : h * self.scale, : w * self.scale].to(x.dtype)
 
     def _check(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise UsageError(f"{self.name}: input is a {type(x).__name__}; expected a tensor")
         if x.dim() != 4 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise UsageError(
                 f"{self.name}: input is {list(x.shape)}; expected "

@@ -71,6 +71,7 @@ def imresize(
             another shape or dtype.
     """
     _check_image(image)
+    image = np.asarray(image)  # of a subclass, only the values
     rows, columns = image.shape[:2]
     out_rows, out_columns, row_scale, column_scale = _target(rows, columns, scale, size)
     row_weights = resize_weights(rows, out_rows, row_scale, antialias)
@@ -203,6 +204,8 @@ def _target(
 
 
 def _check_image(image: AnyArray) -> None:
+    if not isinstance(image, np.ndarray):
+        raise UsageError(f"imresize: image is a {type(image).__name__}; expected a NumPy array")
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise UsageError(
             f"imresize: image is {image.shape}; expected [H, W] or [H, W, C] with no empty axis"

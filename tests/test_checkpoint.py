@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,20 +187,40 @@ def test_bytes_of_any_kind_are_refused(
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "told"),
     [
-        b"hello, this is text\n",
-        b"<!DOCTYPE html><html><body>404</body></html>",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 5\n",
-        b"\x89PNG\r\n\x1a\n" + bytes(64),
-        b'{"a": 1, "b": {"c": 2}}',
+        (b"hello, this is text\n", "is no whole weight file"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1234\n", "a Git LFS pointer"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "is no whole weight file"),
+        (b'{"a": 1, "b": {"c": 2}}', "is no whole weight file"),
+        (b"\x05\0\0\0\0\0\0\0{'a':", "is no whole safetensors file"),
     ],
-    ids=["text", "page", "pointer", "picture", "json"],
+    ids=["text", "page", "pointer", "picture", "json", "header"],
 )
-def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_files_are_refused(content: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"net\.pth: is no whole (weight|safetensors) file"):
+    with pytest.raises(CheckpointError, match=rf"net\.pth: .*{told}"):
         read_checkpoint(tmp_path / "net.pth")
+
+
+def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    values = torch.arange(100.0) + 0.5
+    torch.save({"a.weight": values}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(values.numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"the checksum of .* is wrong"):
+        read_checkpoint(path)
+
+
+def test_a_torchscript_program_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        for name in ("net/constants.pkl", "net/data.pkl", "net/code/__torch__.py"):
+            archive.writestr(name, b"")
+    with pytest.raises(CheckpointError, match="is a TorchScript program"):
+        read_checkpoint(tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,24 @@ def test_a_failed_save_leaves_the_old_file(
         swinir.save(path)
     assert path.read_bytes() == b"the old one"
     assert [p.name for p in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_a_model_travels_by_pickle() -> None:
+    model = load(tiny("swinir_1").state, device="cpu")
+    other = pickle.loads(pickle.dumps(model))
+    x = image(0, (1, 3, 9, 7))
+    assert torch.equal(other(x), model(x))
+    assert other.variant == model.variant
+
+
+def test_a_dtype_may_be_named_as_in_load() -> None:
+    model = load(tiny("swinir_1").state, device="cpu")
+    x = image(0, (1, 3, 9, 7))
+    assert torch.equal(model(x, dtype="bf16"), model(x, dtype=torch.bfloat16))
+    assert not torch.equal(model(x, dtype="bf16"), model(x))
+
+
+@pytest.mark.parametrize("x", [None, [[1.0]], "x"])
+def test_what_is_no_tensor_is_told(x: object) -> None:
+    with pytest.raises(UsageError, match="expected a tensor"):
+        load(tiny("swinir_1").state, device="cpu")(x)

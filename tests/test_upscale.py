@@ -515,7 +515,7 @@ def test_pictures_that_cannot_be_taken(image: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"outscale": 0}, "outscale: is 0; expected a number above 0"),
+        ({"outscale": 0}, "outscale: is 0; expected above 0, at most 1024"),
         ({"outscale": float("nan")}, "outscale: is nan"),
         ({"outscale": float("inf")}, "outscale: is inf"),
         ({"outscale": -2}, "outscale: is -2"),
@@ -605,3 +605,17 @@ def test_tiles_of_a_real_network_agree_with_the_whole(arch: str, settings_: dict
     image = (picture(150, 131) * 255).astype(np.uint8)
     result = verify_tiles(image, model, tile=48, tile_pad=32)
     assert result.largest_difference <= 1e-5  # float32 sums in another order
+
+
+def test_array_subclasses_are_arrays() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (9, 8), np.uint8)
+    model = Blur()
+    assert np.array_equal(upscale(gray.view(np.matrix), model), upscale(gray, model))
+    with pytest.raises(ImageError, match="is a masked array"):
+        upscale(np.ma.masked_array(gray), model)
+
+
+@pytest.mark.parametrize("outscale", ["2", [2], 1e300, True])
+def test_an_outscale_that_is_no_number_is_told(outscale: object) -> None:
+    with pytest.raises(UsageError, match="expected above 0, at most"):
+        upscale(np.zeros((4, 4), np.uint8), Blur(), outscale=outscale)

@@ -96,7 +96,7 @@ class Batch:
         try:
             if job.problem:
                 raise ImageError(job.problem)
-            if self.settings.skip_existing and all(path.exists() for path in job.outputs):
+            if self.settings.skip_existing and job.is_done:
                 outcome.status, outcome.target = "skipped", job.target
             else:
                 compute = self._stream if self.streams(job) else self._compute
@@ -126,7 +126,13 @@ class Batch:
         if limit is not None and pixels > limit:
             return True
         samples = pixels * (1 + self.outscale**2) * (info.channels + info.has_alpha)
-        return samples * info.depth / 8 > STREAM_SHARE * memory.free_bytes(torch.device("cpu"))
+        if samples * info.depth / 8 <= STREAM_SHARE * memory.free_bytes(torch.device("cpu")):
+            return False
+        try:
+            with TiffRows(job.source):
+                return True
+        except ImageError:  # of a kind that has to be decoded whole
+            return False
 
     def _compute(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
         settings, model = self.settings, self.model

@@ -44,7 +44,7 @@ def dry_run_lines(batch: Batch) -> list[str]:
             )
             continue
         size = f"{job.info.width}x{job.info.height}"
-        if batch.settings.skip_existing and job.target.exists():
+        if batch.settings.skip_existing and job.is_done:
             rows.append((str(job.source), size, "-", "-", "-", "-", f"{job.target} (skipped)"))
             continue
         guess = estimate(batch, job, job.info, speed)

@@ -60,6 +60,16 @@ class Job:
     problem: str = ""  # why the header could not be read
 
     @property
+    def is_done(self) -> bool:
+        """Whether the results of an earlier run are there.
+
+        Where the format is chosen by what it has to carry, a PNG may stand for the result.
+        """
+        instead = self.fmt is None and self.target.with_suffix(".png").exists()
+        compared = self.compare is None or self.compare.exists()
+        return compared and (instead or self.target.exists())
+
+    @property
     def outputs(self) -> tuple[Path, ...]:
         """The files that it writes."""
         return (self.target,) if self.compare is None else (self.target, self.compare)

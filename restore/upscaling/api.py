@@ -117,6 +117,9 @@ def upscale(
     if isinstance(image, Picture):
         return _picture(image, run)
     if isinstance(image, Image.Image):
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(f"image: holds {frames} frames; give one of them: image.copy()")
         return to_pil(_array(check_array(from_pil(image)), None, run), like=image)
     if not isinstance(image, np.ndarray):
         raise ImageError(

@@ -56,6 +56,9 @@ def check_array(image: AnyArray) -> AnyArray:
     Raises:
         ImageError: another shape or dtype, no pixels, or floats outside 0..1.
     """
+    if isinstance(image, np.ma.MaskedArray):
+        raise ImageError("image: is a masked array; fill it first: image.filled(value)")
+    image = np.asarray(image)  # other subclasses index in ways of their own
     shape = tuple(image.shape)
     if image.ndim not in (2, 3) or (image.ndim == 3 and shape[2] not in (1, 2, 3, 4)):
         hint = ""
@@ -86,7 +89,9 @@ def check_values(pixels: AnyArray, what: str) -> None:
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 1):  # false for NaN too
         hint = ""
-        if 1 < high <= 255 and low >= 0:
+        if low >= -0.25 and high <= 1.25:  # what a bicubic resize overshoots
+            hint = "; if that is overshoot, np.clip(image, 0, 1)"
+        elif 1 < high <= 255 and low >= 0:
             hint = "; for values in 0..255 give uint8, or divide by 255"
         raise ImageError(f"{what}: values go from {low:g} to {high:g}; expected 0..1{hint}")
 

@@ -44,6 +44,10 @@ class Run:
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
             raise UsageError(f"model: is the path {model}; load it first with restore.load")
+        if not hasattr(model, "rule") and not hasattr(model, "halo"):
+            raise UsageError(
+                f"model: is a {type(model).__name__}; expected what restore.load gives"
+            )
         self.model = model
         self.outscale = model.scale if outscale is None else checked_outscale(outscale)
         if tile != "auto" and not _whole_number(tile):
@@ -115,7 +119,8 @@ def _clipped(bands: Iterator[Band]) -> Iterator[Band]:
 
 def checked_outscale(outscale: float) -> float:
     """The number itself; UsageError unless it is above 0 and at most MOST_OUTSCALE."""
-    if isinstance(outscale, bool) or not 0 < outscale <= MOST_OUTSCALE:
+    number = isinstance(outscale, (int, float, np.number)) and not isinstance(outscale, bool)
+    if not number or not 0 < outscale <= MOST_OUTSCALE:
         raise UsageError(f"outscale: is {outscale!r}; expected above 0, at most {MOST_OUTSCALE}")
     return outscale
 
