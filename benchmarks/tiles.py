@@ -4,7 +4,8 @@
 
 The low-quality side is made by the package's MATLAB-exact bicubic resize (or read with --lq). A
 picture that one tile covers does not count. PSNR is on Y with crop_border = scale, over values
-rounded to 8 bits, as papers report it. The table goes to a JSON file.
+rounded to 8 bits, as papers report it. The table goes to a JSON file, written anew after every
+picture; the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -13,22 +14,24 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.machine import describe
 from restore import imresize, load, psnr, upscale
+from restore.atomic import atomic_output
 from restore.image_io import read_picture
 from restore.model import Model
 from restore.upscaling.pixels import AnyArray
 from restore.upscaling.tiling import plan
 
 Setting = tuple[int, int, int]  # tile, tile_pad, align
+Rows = dict[Setting, list[dict[str, Any]]]
 
 
 def pairs(folder: Path, scale: int, every: int, mosaic: int) -> Iterator[tuple[str, AnyArray]]:
@@ -61,12 +64,17 @@ def pairs(folder: Path, scale: int, every: int, mosaic: int) -> Iterator[tuple[s
 
 
 def study(
-    model: Model, images: Iterator[tuple[str, AnyArray]], settings: list[Setting]
-) -> dict[Setting, list[dict[str, object]]]:
-    """One row for each setting and picture that it cuts into more than one tile."""
-    rows: dict[Setting, list[dict[str, object]]] = defaultdict(list)
+    model: Model, images: Iterator[tuple[str, AnyArray]], settings: list[Setting], done: Rows
+) -> Iterator[Rows]:
+    """All rows so far, after every picture that is not yet in `done`.
+
+    There is one row for each setting and picture that it cuts into more than one tile.
+    """
     rule = model.rule
+    seen = {row["picture"] for rows in done.values() for row in rows}
     for name, gt in images:
+        if name in seen:
+            continue
         lq = imresize(gt, 1 / model.scale)
         whole = psnr_y(upscale(lq, model, tile=0), gt, model.scale)
         for setting in settings:
@@ -75,17 +83,46 @@ def study(
                 continue
             model.rule = dataclasses.replace(rule, align=align)
             tiled = psnr_y(upscale(lq, model, tile=tile, tile_pad=pad), gt, model.scale)
-            rows[setting].append(
-                {
-                    "picture": name,
-                    "lq": list(lq.shape[:2]),
-                    "whole_db": whole,
-                    "tiled_db": tiled,
-                }
-            )
             model.rule = rule
+            row = {
+                "picture": name,
+                "lq": list(lq.shape[:2]),
+                "whole_db": whole,
+                "tiled_db": tiled,
+            }
+            done.setdefault(setting, []).append(row)
         print(f"{name}: {whole:.3f} dB whole", file=sys.stderr, flush=True)
-    return rows
+        yield done
+
+
+def summary(found: Rows) -> list[dict[str, Any]]:
+    """One line for each setting, with the rows it stands for."""
+    table = []
+    for (tile, pad, align), rows in found.items():
+        losses = [row["whole_db"] - row["tiled_db"] for row in rows]
+        line = {
+            "tile": tile,
+            "tile_pad": pad,
+            "align": align,
+            "pictures": len(rows),
+            "whole_db": float(np.mean([row["whole_db"] for row in rows])),
+            "mean_loss_db": float(np.mean(losses)),
+            "worst_loss_db": max(losses),
+            "rows": rows,
+        }
+        table.append(line)
+    return table
+
+
+def resumed(path: Path, head: dict[str, Any]) -> Rows:
+    """The rows of an earlier run of the same study; none where there was no such run."""
+    if not path.exists():
+        return {}
+    before = json.loads(path.read_text())
+    same = ("model", "variant", "pictures", "every", "mosaic")
+    if any(before.get(key) != head[key] for key in same):
+        raise SystemExit(f"{path} holds another study; name another --out, or remove it")
+    return {(t["tile"], t["tile_pad"], t["align"]): t["rows"] for t in before["table"]}
 
 
 def psnr_y(result: AnyArray, gt: AnyArray, scale: int) -> float:
@@ -119,26 +156,6 @@ def main() -> None:
         for pad in args.tile_pad or [model.halo]
     ]
     images = pairs(args.gt, model.scale, args.every, args.mosaic)
-    found = study(model, images, settings)
-    table = []
-    print(" tile  pad align pictures  whole dB  loss dB   worst")
-    for (tile, pad, align), rows in found.items():
-        losses = [float(r["whole_db"]) - float(r["tiled_db"]) for r in rows]  # type: ignore[arg-type]
-        line = {
-            "tile": tile,
-            "tile_pad": pad,
-            "align": align,
-            "pictures": len(rows),
-            "whole_db": float(np.mean([r["whole_db"] for r in rows])),  # type: ignore[arg-type]
-            "mean_loss_db": float(np.mean(losses)),
-            "worst_loss_db": max(losses),
-            "rows": rows,
-        }
-        table.append(line)
-        print(
-            f"{tile:>5}{pad:>5}{align:>6}{len(rows):>9}{line['whole_db']:>10.3f}"
-            f"{line['mean_loss_db']:>9.4f}{line['worst_loss_db']:>8.4f}"
-        )
     head = {
         "date": date.today().isoformat(),
         "model": args.model.name,
@@ -148,8 +165,16 @@ def main() -> None:
         "mosaic": args.mosaic,
         "machine": describe(),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({**head, "table": table}, indent=1) + "\n")
+    found = resumed(args.out, head)
+    for found in study(model, images, settings, found):
+        with atomic_output(args.out) as file:
+            file.write((json.dumps({**head, "table": summary(found)}, indent=1) + "\n").encode())
+    print(" tile  pad align pictures  whole dB  loss dB   worst")
+    for line in summary(found):
+        print(
+            f"{line['tile']:>5}{line['tile_pad']:>5}{line['align']:>6}{line['pictures']:>9}"
+            f"{line['whole_db']:>10.3f}{line['mean_loss_db']:>9.4f}{line['worst_loss_db']:>8.4f}"
+        )
 
 
 if __name__ == "__main__":
