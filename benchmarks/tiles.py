@@ -166,9 +166,9 @@ def main() -> None:
         "machine": describe(),
     }
     found = resumed(args.out, head)
-    for found in study(model, images, settings, found):
+    for rows in study(model, images, settings, found):
         with atomic_output(args.out) as file:
-            file.write((json.dumps({**head, "table": summary(found)}, indent=1) + "\n").encode())
+            file.write((json.dumps({**head, "table": summary(rows)}, indent=1) + "\n").encode())
     print(" tile  pad align pictures  whole dB  loss dB   worst")
     for line in summary(found):
         print(
