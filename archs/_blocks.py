@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from restore.kernels.windows import Size, relative_offsets
+
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
 
 
@@ -68,8 +70,56 @@ class PatchEmbed(nn.Module):
         return x if self.norm is None else self.norm(x)
 
 
+class ConvMlp(Mlp):
+    """An MLP with a depthwise convolution, itself residual, on its hidden map.
+
+    h = gelu(fc1(x));  y = fc2(h + gelu(dwconv(h)))
+    """
+
+    def __init__(self, dim: int, hidden: int, drop: float = 0.0, kernel_size: int = 5) -> None:
+        super().__init__(dim, hidden, drop)
+        self.dwconv = nn.Module()
+        self.dwconv.depthwise_conv = nn.Sequential(
+            nn.Conv2d(hidden, hidden, kernel_size, 1, kernel_size // 2, groups=hidden), nn.GELU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        hidden = F.gelu(self.fc1(x))
+        hidden = hidden + on_map(cast(nn.Module, self.dwconv.depthwise_conv), hidden)
+        return cast(Tensor, self.drop(self.fc2(self.drop(hidden))))
+
+
+class PositionMlp(nn.Module):
+    """A bias for each head and offset between pixels: [T, 2] in pixels to [T, num_heads]."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.pos_proj = nn.Linear(2, width)
+        self.pos1 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+        self.pos2 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
+        self.pos3 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_heads))
+
+    def forward(self, offsets: Tensor) -> Tensor:
+        """[T, 2] in pixels to [T, num_heads]."""
+        return cast(Tensor, self.pos3(self.pos2(self.pos1(self.pos_proj(offsets)))))
+
+    def table(self, window_size: Size) -> Tensor:
+        """[(2 wh - 1)(2 ww - 1), num_heads]: the biases of a window, in the order of its offsets.
+
+        In full precision under autocast too: it is little work, and is kept for later calls.
+        """
+        weight = self.pos_proj.weight
+        offsets = relative_offsets(window_size, weight.device).to(weight.dtype)
+        with torch.autocast(weight.device.type, enabled=False):
+            return cast(Tensor, self(offsets))
+
+
 def body_conv(dim: int, resi_connection: str) -> nn.Module:
-    """The convolution that ends a group: one 3x3, or for "3conv" a bottleneck of 3x3, 1x1, 3x3."""
+    """What ends a group: for "1conv" one 3x3 convolution, for "3conv" a bottleneck of 3x3, 1x1 and
+    3x3, for "identity" nothing."""
+    if resi_connection == "identity":
+        return nn.Identity()
     if resi_connection == "1conv":
         return nn.Conv2d(dim, dim, 3, 1, 1)
     return nn.Sequential(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from restore.archs._blocks import (
 from restore.archs._spec import ArchConfig, StateDict
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
-ResiConnection = Literal["1conv", "3conv"]
+ResiConnection = Literal["1conv", "3conv", "identity"]
 NUM_FEAT = 64  # channels of the tails; no official constructor has it as an argument
 SCALES = {
     "pixelshuffle": (2, 3, 4, 8, 16),
@@ -44,44 +44,69 @@ BlockFactory = Callable[[int, int, float], nn.Module]
 
 
 @dataclass(frozen=True)
-class SkeletonConfig(ArchConfig):
-    """Constructor arguments that the whole family shares, with the commonest official values."""
+class OuterConfig(ArchConfig):
+    """Constructor arguments of the network around the groups, with the commonest official values.
+
+    A family says which tails and group ends its official code has.
+    """
 
     img_size: int | tuple[int, int] = 64  # training patch
-    patch_size: int = 1
     in_chans: int = 3
     embed_dim: int = 60
-    depths: tuple[int, ...] = (6, 6, 6, 6)  # blocks of each group
     num_heads: tuple[int, ...] = (6, 6, 6, 6)  # of each group
     mlp_ratio: float = 2.0
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.1
-    ape: bool = False
-    patch_norm: bool = True
-    use_checkpoint: bool = False  # recompute activations in training
     upscale: int = 2
     img_range: float = 1.0
     upsampler: Upsampler = "pixelshuffledirect"
     resi_connection: ResiConnection = "1conv"
 
+    upsamplers: ClassVar[tuple[str, ...]] = get_args(Upsampler)
+    resi_connections: ClassVar[tuple[str, ...]] = ("1conv", "3conv")
+
+    @property
+    def group_depths(self) -> tuple[int, ...]:
+        """Blocks of each group; the official argument's name differs."""
+        raise NotImplementedError
+
     def __post_init__(self) -> None:
         """Refuse values that name no network (ValueError)."""
-        for name, kinds in (("upsampler", Upsampler), ("resi_connection", ResiConnection)):
-            if getattr(self, name) not in get_args(kinds):
-                raise ValueError(f"{name} is {self[name]!r}; expected one of {get_args(kinds)}")
+        for name, kinds in (
+            ("upsampler", self.upsamplers),
+            ("resi_connection", self.resi_connections),
+        ):
+            if getattr(self, name) not in kinds:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {kinds}")
         scales = SCALES[self.upsampler]
         if self.upscale not in scales:
             raise ValueError(
                 f"upscale is {self.upscale}; upsampler {self.upsampler!r} makes {scales}"
             )
-        if len(self.num_heads) != len(self.depths) or min((0, *self.depths, *self.num_heads)) < 0:
-            raise ValueError(f"num_heads {self.num_heads} do not go with depths {self.depths}")
+        depths = self.group_depths
+        if len(self.num_heads) != len(depths) or min((0, *depths, *self.num_heads)) < 0:
+            raise ValueError(f"num_heads {self.num_heads} do not go with depths {depths}")
         for name in ("in_chans", "embed_dim", "mlp_ratio", "img_range"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {self[name]}; expected more than 0")
-        for name in ("drop_rate", "drop_path_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {self[name]}; expected 0 or more and below 1")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
+
+
+@dataclass(frozen=True)
+class SkeletonConfig(OuterConfig):
+    """Also the arguments that most of the family share."""
+
+    patch_size: int = 1
+    depths: tuple[int, ...] = (6, 6, 6, 6)  # blocks of each group
+    ape: bool = False
+    patch_norm: bool = True
+    use_checkpoint: bool = False  # recompute activations in training
+
+    @property
+    def group_depths(self) -> tuple[int, ...]:
+        """Blocks of each group."""
+        return self.depths
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
         if self.patch_size != 1 or self.ape:
             raise ValueError(
                 f"patch_size={self.patch_size}, ape={self.ape}; only 1 and False, as in every "
@@ -89,10 +114,40 @@ class SkeletonConfig(ArchConfig):
             )
 
 
-class SwinSkeleton(nn.Module):
-    """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
+@dataclass(frozen=True)
+class DropRates(ArchConfig):
+    """What is dropped in training: values after linear layers, and whole residual branches."""
 
-    def __init__(self, config: SkeletonConfig, block: BlockFactory) -> None:
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
+        for name in ("drop_rate", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                value = getattr(self, name)
+                raise ValueError(f"{name} is {value}; expected 0 or more and below 1")
+
+
+class SwinSkeleton(nn.Module):
+    """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped.
+
+    Args:
+        config: of the network around the groups.
+        groups: from [B, H, W, C] to the same, in order.
+        patch_norm: whether there is a norm before the groups.
+        drop_rate: of values before the groups, in training.
+    """
+
+    def __init__(
+        self,
+        config: OuterConfig,
+        groups: Iterable[nn.Module],
+        *,
+        patch_norm: bool = True,
+        drop_rate: float = 0.0,
+    ) -> None:
         super().__init__()
         dim = config.embed_dim
         self.upscale = config.upscale
@@ -102,20 +157,21 @@ class SwinSkeleton(nn.Module):
         # no buffer, as in official files; on the CPU also where parameters are only being sized
         self.mean = torch.tensor(mean, device="cpu").view(1, config.in_chans, 1, 1)
         self.conv_first = nn.Conv2d(config.in_chans, dim, 3, 1, 1)
-        self.patch_embed = PatchEmbed(dim, config.patch_norm)
-        self.pos_drop = nn.Dropout(config.drop_rate)
-        self.layers = nn.ModuleList(
-            ResidualGroup(
-                [block(group, j, rate) for j, rate in enumerate(rates)],
-                body_conv(dim, config.resi_connection),
-                config.use_checkpoint,
-            )
-            for group, rates in enumerate(drop_path_rates(config.drop_path_rate, config.depths))
-        )
+        self._build_entry(dim, patch_norm)
+        self.pos_drop = nn.Dropout(drop_rate)
+        self.layers = nn.ModuleList(groups)
         self.norm = nn.LayerNorm(dim)
         self.conv_after_body = body_conv(dim, config.resi_connection)
         self._build_tail(config.in_chans, dim)
         self.apply(init_linear)
+
+    def _build_entry(self, dim: int, patch_norm: bool) -> None:
+        """The norm before the groups, under its official name."""
+        self.patch_embed = PatchEmbed(dim, patch_norm)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]: what `_build_entry` made."""
+        return cast(Tensor, self.patch_embed(x))
 
     def _build_tail(self, in_chans: int, embed_dim: int) -> None:
         if self.upsampler == "pixelshuffledirect":
@@ -151,7 +207,7 @@ class SwinSkeleton(nn.Module):
 
     def _body(self, features: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]: all groups between the first and the last residual."""
-        x = self.pos_drop(self.patch_embed(features))
+        x = self.pos_drop(self._enter(features))
         for group in self.layers:
             x = group(x)
         return on_map(self.conv_after_body, self.norm(x))
@@ -170,6 +226,23 @@ class SwinSkeleton(nn.Module):
         return cast(Tensor, self.conv_last(F.leaky_relu(self.conv_hr(f), 0.2)))
 
 
+@dataclass(frozen=True)
+class ResidualConfig(DropRates, SkeletonConfig):
+    """The arguments of a net whose groups are `ResidualGroup`s."""
+
+
+def residual_groups(config: ResidualConfig, block: BlockFactory) -> list[nn.Module]:
+    """Groups of blocks, each with its convolution and its input added."""
+    return [
+        ResidualGroup(
+            [block(group, j, rate) for j, rate in enumerate(rates)],
+            body_conv(config.embed_dim, config.resi_connection),
+            config.use_checkpoint,
+        )
+        for group, rates in enumerate(drop_path_rates(config.drop_path_rate, config.depths))
+    ]
+
+
 def pixel_shuffle_steps(scale: int) -> nn.Sequential:
     """Convolutions and pixel shuffles: one step of 3 for 3, else steps of 2."""
     step, count = (3, 1) if scale == 3 else (2, scale.bit_length() - 1)
@@ -179,13 +252,8 @@ def pixel_shuffle_steps(scale: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
-    """Arguments of `SkeletonConfig` that keys and shapes tell.
-
-    Args:
-        state: keys under official names.
-        heads: key of a tensor in the first block of each group, with {} for the group, one of
-            whose sides is the number of heads: the last but for a linear layer, then the first.
+def read_outer(state: StateDict) -> dict[str, Any]:
+    """Arguments of the network around the groups that keys and shapes tell.
 
     Raises:
         KeyError: a key that the family has is missing.
@@ -197,27 +265,45 @@ def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
             f"conv_first.weight is {tuple(first.shape)}; expected [embed_dim, in_chans, 3, 3]"
         )
     embed_dim, in_chans = first.shape[:2]
-    depths = _read_depths(state)
     upsampler, upscale = _read_tail(state, in_chans)
-    sides = [state[heads.format(group)].shape for group in range(len(depths))]
     return {
         "in_chans": in_chans,
         "embed_dim": embed_dim,
-        "depths": depths,
-        "num_heads": tuple(side[0] if heads.endswith(".weight") else side[-1] for side in sides),
-        "mlp_ratio": state[BLOCK.format(0, 0) + "mlp.fc1.weight"].shape[0] / embed_dim,
-        "patch_norm": "patch_embed.norm.weight" in state,
         "upscale": upscale,
         "upsampler": upsampler,
-        "resi_connection": "3conv" if "conv_after_body.0.weight" in state else "1conv",
+        "resi_connection": _read_connection(state),
     }
 
 
-def skeleton_evidence(config: SkeletonConfig) -> tuple[str, ...]:
-    """Which keys told the arguments that `read_skeleton` reads."""
+def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
+    """Arguments of `ResidualConfig` that keys and shapes tell.
+
+    Args:
+        state: keys under official names.
+        heads: key of a tensor in the first block of each group, with {} for the group, one of
+            whose sides is the number of heads: the last but for a linear layer, then the first.
+
+    Raises:
+        KeyError: a key that the family has is missing.
+        ValueError: the first convolution's weight is none.
+    """
+    outer = read_outer(state)
+    depths = read_depths(state, r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.")
+    sides = [state[heads.format(group)].shape for group in range(len(depths))]
+    return {
+        **outer,
+        "depths": depths,
+        "num_heads": tuple(side[0] if heads.endswith(".weight") else side[-1] for side in sides),
+        "mlp_ratio": state[BLOCK.format(0, 0) + "mlp.fc1.weight"].shape[0] / outer["embed_dim"],
+        "patch_norm": "patch_embed.norm.weight" in state,
+    }
+
+
+def skeleton_evidence(config: OuterConfig) -> tuple[str, ...]:
+    """Which keys told the arguments that `read_outer` and `read_skeleton` read."""
     return (
         f"conv_first.weight: embed_dim {config.embed_dim}, in_chans {config.in_chans}",
-        f"layers.*.residual_group.blocks.*: depths {list(config.depths)}",
+        f"blocks of each group: depths {list(config.group_depths)}",
         f"mlp.fc1.weight: mlp_ratio {config.mlp_ratio:g}",
         f"tail: upsampler {config.upsampler!r}, upscale {config.upscale}",
         f"conv_after_body: resi_connection {config.resi_connection!r}",
@@ -235,10 +321,17 @@ def _read_tail(state: StateDict, in_chans: int) -> tuple[Upsampler, int]:
     return "", 1
 
 
-def _read_depths(state: StateDict) -> tuple[int, ...]:
+def _read_connection(state: StateDict) -> ResiConnection:
+    if "conv_after_body.0.weight" in state:
+        return "3conv"
+    return "1conv" if "conv_after_body.weight" in state else "identity"
+
+
+def read_depths(state: StateDict, pattern: str) -> tuple[int, ...]:
+    """Blocks of each group, from keys that begin with a pattern of two numbers."""
     blocks: dict[int, int] = {}
     for key in state:
-        if found := re.match(r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.", key):
+        if found := re.match(pattern, key):
             group, block = int(found[1]), int(found[2])
             blocks[group] = max(blocks.get(group, 0), block + 1)
     return tuple(blocks[group] for group in sorted(blocks))
@@ -249,6 +342,4 @@ BLOCK = "layers.{}.residual_group.blocks.{}."  # where a block's parameters lie
 
 def has_skeleton(state: StateDict) -> bool:
     """Whether the outer keys that every net of this family has are there."""
-    return {"conv_first.weight", "norm.weight"} <= state.keys() and any(
-        key.startswith("conv_after_body.") for key in state
-    )
+    return {"conv_first.weight", "norm.weight"} <= state.keys()

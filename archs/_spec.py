@@ -25,6 +25,9 @@ class ArchConfig(Mapping[str, Any]):
     lists, as option files write them.
     """
 
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError). Families say more than types do."""
+
     def __getitem__(self, name: str) -> Any:
         """One value by its official name."""
         if name not in _names(type(self)):
@@ -137,6 +140,26 @@ class InputRule:
 
 
 @dataclass(frozen=True)
+class PublishedPadding:
+    """How the authors' test scripts grow an image before the network and crop after it.
+
+    Published scores depend on it. mode: "reflect" does not repeat the edge pixel, "symmetric"
+    does. always: grow by a whole multiple where the image already fits. square: centre the image
+    in a square.
+    """
+
+    mode: Literal["reflect", "symmetric", "zeros"]
+    multiple: int
+    always: bool = False
+    square: bool = False
+
+
+def no_published_padding(config: Any) -> PublishedPadding | None:
+    """For networks that pad inside, or whose scripts pad as `restore.Model` does anyway."""
+    return None
+
+
+@dataclass(frozen=True)
 class ArchSpec:
     """One architecture: how to know its weights and how to build its network."""
 
@@ -153,3 +176,4 @@ class ArchSpec:
     in_channels: Callable[[Any], int]
     input_rule: Callable[[Any], InputRule]
     derived: Callable[[Any], dict[str, Callable[[], Tensor]]]  # official buffers, by key
+    published_padding: Callable[[Any], PublishedPadding | None] = no_published_padding

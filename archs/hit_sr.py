@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore.archs._blocks import (
+    ConvMlp,
     DropPath,
     Mlp,
+    PositionMlp,
     Remembered,
     hidden_features,
     on_map,
@@ -35,10 +37,11 @@ from restore.archs._blocks import (
 from restore.archs._ngram import BIGRAM, NgramPartition
 from restore.archs._skeleton import (
     BLOCK,
-    SkeletonConfig,
+    ResidualConfig,
     SwinSkeleton,
     has_skeleton,
     read_skeleton,
+    residual_groups,
     skeleton_evidence,
 )
 from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
@@ -48,7 +51,7 @@ from restore.kernels.windows import Size, relative_position_index
 
 
 @dataclass(frozen=True)
-class HiTConfig(SkeletonConfig):
+class HiTConfig(ResidualConfig):
     """The official constructors' arguments; defaults are those of the published x4 models."""
 
     drop_path_rate: float = 0.0
@@ -115,22 +118,6 @@ class GatedProjection(nn.Module):
         return pointwise(widen, activate(y)) * pointwise(self.linear, x)
 
 
-class PositionMlp(nn.Module):
-    """A bias for each head and offset between pixels: [T, 2] to [T, heads]."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        width = dim // 4
-        self.pos_proj = nn.Linear(2, width)
-        self.pos1 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
-        self.pos2 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
-        self.pos3 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_heads))
-
-    def forward(self, offsets: Tensor) -> Tensor:
-        """[T, 2] in pixels to [T, heads]."""
-        return cast(Tensor, self.pos3(self.pos2(self.pos1(self.pos_proj(offsets)))))
-
-
 class Correlation(nn.Module):
     """Spatial and channel self-correlation in windows: [B, H, W, C] to [B, H, W, C]."""
 
@@ -145,7 +132,7 @@ class Correlation(nn.Module):
         self.qv = GatedProjection(dim)
         self.ngram_window_partition = NgramPartition(dim, window_size, heads) if ngram else None
         self.spatial_linear = nn.Linear(reduction[0] * reduction[1], 1)
-        self.pos = PositionMlp(dim // 4, heads)
+        self.pos = PositionMlp(dim // 16, heads)
         self._bias = Remembered()
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(config.drop_rate)
@@ -176,16 +163,12 @@ class Correlation(nn.Module):
         The mean over a block is taken on the table of offsets, not on all pairs of pixels.
         """
         (wh, ww), (rh, rw) = self.window_size, self.reduction
-        weight = self.pos.pos_proj.weight
-        dy = torch.arange(1 - wh, wh, device=weight.device, dtype=weight.dtype)
-        dx = torch.arange(1 - ww, ww, device=weight.device, dtype=weight.dtype)
-        offsets = torch.stack(torch.meshgrid(dy, dx, indexing="ij"), dim=-1)
-        # in full precision under autocast too: it is little work, and is kept for later calls
-        with torch.autocast(weight.device.type, enabled=False):
-            table = self.pos(offsets.flatten(0, 1)).view(2 * wh - 1, 2 * ww - 1, -1)
+        table = self.pos.table(self.window_size)
+        device = table.device
+        table = table.view(2 * wh - 1, 2 * ww - 1, -1)
         table = F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
-        rows = _first_offset(wh, rh, weight.device)  # [wh, wh / rh]
-        cols = _first_offset(ww, rw, weight.device)  # [ww, ww / rw]
+        rows = _first_offset(wh, rh, device)  # [wh, wh / rh]
+        cols = _first_offset(ww, rw, device)  # [ww, ww / rw]
         bias = table[:, rows[:, None, :, None], cols[None, :, None, :]]
         return bias.flatten(3).flatten(1, 2)
 
@@ -195,23 +178,6 @@ def _first_offset(window: int, block: int, device: torch.device) -> Tensor:
     pixel = torch.arange(window, device=device)
     start = torch.arange(0, window, block, device=device)
     return pixel[:, None] - start[None, :] + window - block
-
-
-class ConvMlp(Mlp):
-    """An MLP with a 5 x 5 depthwise convolution, itself residual, on its hidden map."""
-
-    def __init__(self, dim: int, hidden: int, drop: float) -> None:
-        super().__init__(dim, hidden, drop)
-        self.dwconv = nn.Module()
-        self.dwconv.depthwise_conv = nn.Sequential(
-            nn.Conv2d(hidden, hidden, 5, 1, 2, groups=hidden), nn.GELU()
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        hidden = F.gelu(self.fc1(x))
-        hidden = hidden + on_map(cast(nn.Module, self.dwconv.depthwise_conv), hidden)
-        return cast(Tensor, self.drop(self.fc2(self.drop(hidden))))
 
 
 class HiTBlock(nn.Module):
@@ -246,9 +212,14 @@ class HiT(SwinSkeleton):
     """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
 
     def __init__(self, config: HiTConfig, name: str) -> None:
+        def block(group: int, j: int, rate: float) -> HiTBlock:
+            return HiTBlock(config, name, j, config.num_heads[group], rate)
+
         super().__init__(
             config,
-            lambda group, j, rate: HiTBlock(config, name, j, config.num_heads[group], rate),
+            residual_groups(config, block),
+            patch_norm=config.patch_norm,
+            drop_rate=config.drop_rate,
         )
 
 

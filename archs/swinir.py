@@ -13,29 +13,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from restore.archs._blocks import DropPath, IgnoresDerived, Mlp, hidden_features
+from restore.archs._blocks import hidden_features
 from restore.archs._skeleton import (
     BLOCK,
-    SkeletonConfig,
+    ResidualConfig,
     SwinSkeleton,
     has_skeleton,
     read_skeleton,
+    residual_groups,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
-from restore.kernels.reference import MASKED
-from restore.kernels.window_attention import window_attention
-from restore.kernels.windows import relative_position_index, shift_mask
+from restore.archs._spec import ArchSpec, Doubt, InputRule, PublishedPadding, Reading, StateDict
+from restore.archs._swin import TABLE, SwinBlock, stored_index, stored_mask
 
 
 @dataclass(frozen=True)
-class SwinIRConfig(SkeletonConfig):
+class SwinIRConfig(ResidualConfig):
     """The official constructor's arguments; defaults are those of the lightweight x2 model.
 
     img_size changes nothing unless it is window_size or less; img_range is 255 in the official
@@ -70,59 +67,6 @@ class SwinIRConfig(SkeletonConfig):
         return self.window_size, self.window_size // 2
 
 
-class WindowAttention(IgnoresDerived):
-    """Projection to qkv, attention in windows, projection back: [B, H, W, C] to [B, H, W, C]."""
-
-    derived = ("relative_position_index",)
-
-    def __init__(self, config: SwinIRConfig, num_heads: int, shift: int) -> None:
-        super().__init__()
-        dim, window = config.embed_dim, config.window_and_shift[0]
-        self.window_size = (window, window)
-        self.shift = (shift, shift)
-        self.num_heads = num_heads
-        self.scale = config.qk_scale
-        self.relative_position_bias_table = nn.Parameter(
-            nn.init.trunc_normal_(torch.empty((2 * window - 1) ** 2, num_heads), std=0.02)
-        )
-        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(config.drop_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
-        y = window_attention(
-            self.qkv(x),
-            self.relative_position_bias_table,
-            self.window_size,
-            self.shift,
-            num_heads=self.num_heads,
-            scale=self.scale,
-        )
-        return cast(Tensor, self.proj_drop(self.proj(y)))
-
-
-class SwinBlock(IgnoresDerived):
-    """Attention, then an MLP, each behind a norm and added: STL in the paper."""
-
-    derived = ("attn_mask",)
-
-    def __init__(self, config: SwinIRConfig, num_heads: int, shift: int, drop_path: float) -> None:
-        super().__init__()
-        dim = config.embed_dim
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(config, num_heads, shift)
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, hidden_features(dim, config.mlp_ratio), config.drop_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
-        return y
-
-
 class SwinIR(SwinSkeleton):
     """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped.
 
@@ -131,12 +75,26 @@ class SwinIR(SwinSkeleton):
     """
 
     def __init__(self, config: SwinIRConfig) -> None:
-        shift = config.window_and_shift[1]
+        window, shift = config.window_and_shift
+
+        def block(group: int, j: int, rate: float) -> SwinBlock:
+            return SwinBlock(
+                config.embed_dim,
+                config.num_heads[group],
+                window,
+                shift if j % 2 else 0,
+                hidden_features(config.embed_dim, config.mlp_ratio),
+                qkv_bias=config.qkv_bias,
+                qk_scale=config.qk_scale,
+                drop=config.drop_rate,
+                drop_path=rate,
+            )
+
         super().__init__(
             config,
-            lambda group, j, rate: SwinBlock(
-                config, config.num_heads[group], shift if j % 2 else 0, rate
-            ),
+            residual_groups(config, block),
+            patch_norm=config.patch_norm,
+            drop_rate=config.drop_rate,
         )
         self.window_size = config.window_size
 
@@ -150,13 +108,17 @@ class SwinIR(SwinSkeleton):
 
 
 FIRST = BLOCK.format(0, 0)
-TABLE = "attn.relative_position_bias_table"
+OTHERS = (".overlap_attn.", ".conv_block.", ".attn.kv.")  # of nets that also have such blocks
 
 
 def claims(state: StateDict) -> bool:
     """Whether the blocks are plain window attention with a bias table."""
     marks = {FIRST + "attn.qkv.weight", FIRST + TABLE, FIRST + "mlp.fc1.weight"}
-    return has_skeleton(state) and marks <= state.keys()
+    return (
+        has_skeleton(state)
+        and marks <= state.keys()
+        and not any(part in key for part in OTHERS for key in state)
+    )
 
 
 def read_config(state: StateDict) -> Reading:
@@ -202,13 +164,7 @@ def derived(config: SwinIRConfig) -> dict[str, Callable[[], Tensor]]:
     window, shift = config.window_and_shift
     size = config.img_size if isinstance(config.img_size, tuple) else (config.img_size,) * 2
 
-    def index() -> Tensor:
-        return relative_position_index((window, window))
-
-    def mask() -> Tensor:
-        apart = shift_mask(*size, (window, window), (shift, shift))
-        return torch.zeros(apart.shape).masked_fill(apart, MASKED)
-
+    index, mask = stored_index(window), stored_mask(size, window, shift)
     buffers: dict[str, Callable[[], Tensor]] = {}
     for group, depth in enumerate(config.depths):
         for block in range(depth):
@@ -254,4 +210,5 @@ SPEC = ArchSpec(
     in_channels=lambda config: config.in_chans,
     input_rule=input_rule,
     derived=derived,
+    published_padding=lambda config: PublishedPadding("symmetric", config.window_size, always=True),
 )

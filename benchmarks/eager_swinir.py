@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore.archs._skeleton import SwinSkeleton
-from restore.archs.swinir import SwinBlock, SwinIR
+from restore.archs._swin import SwinBlock
+from restore.archs.swinir import SwinIR
 from restore.kernels.windows import relative_position_index, window_partition, window_reverse
 
 

@@ -53,6 +53,18 @@ def relative_position_index(window_size: Size, device: torch.device | None = Non
     return dy * (2 * ww - 1) + dx
 
 
+def relative_offsets(window_size: Size, device: torch.device | None = None) -> Tensor:
+    """Rows and columns from key to query for every row of a window's bias table.
+
+    Returns:
+        [(2 wh - 1)(2 ww - 1), 2] int64, from (1 - wh, 1 - ww) on, the column changing first.
+    """
+    (wh, ww) = window_size
+    dy = torch.arange(1 - wh, wh, device=device).repeat_interleave(2 * ww - 1)
+    dx = torch.arange(1 - ww, ww, device=device).repeat(2 * wh - 1)
+    return torch.stack([dy, dx], dim=-1)
+
+
 def shift_labels(
     length: int, window: int, shift: int, device: torch.device | None = None
 ) -> Tensor:

@@ -224,7 +224,7 @@ def _empty(spec: ArchSpec, config: ArchConfig) -> nn.Module:
 
 def _derived_keys(net: nn.Module) -> set[str]:
     return {
-        f"{path}.{name}"
+        f"{path}.{name}" if path else name
         for path, module in net.named_modules()
         if isinstance(module, IgnoresDerived)
         for name in module.derived

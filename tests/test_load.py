@@ -203,7 +203,7 @@ def test_a_setting_that_weights_do_not_tell_is_obeyed(state: dict[str, Tensor]) 
     ("config", "message"),
     [
         ({"img_rang": 255}, "config has no 'img_rang'; did you mean 'img_range'"),
-        ({"zzz": 1}, "config has no 'zzz'; known: img_size, patch_size"),
+        ({"zzz": 1}, "config has no 'zzz'; known: img_size, in_chans"),
         ({"upscale": 5}, "upscale.*another shape|another shape.*upsample"),
         ({"upsampler": "bicubic"}, r"upsampler is 'bicubic'; expected .*'pixelshuffledirect'"),
         ({"upsampler": "pixelshuffle", "upscale": 5}, "upscale is 5; upsampler 'pixelshuffle'"),
