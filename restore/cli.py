@@ -1,4 +1,4 @@
-"""The command line: arguments to function calls, outcomes to lines. The only file that prints.
+"""The command line: arguments to function calls, outcomes to lines.
 
 PyTorch loads inside the commands that compute, so that help and mistakes are told at once.
 """
@@ -9,7 +9,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -17,27 +16,18 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
-from restore.commands.text import (
-    agreement_line,
-    details_line,
-    outcome_line,
-    plural,
-    printable,
-    summary_line,
-)
+from restore.commands.screen import Screen, complain, show
+from restore.commands.text import plural, summary_line
 from restore.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from restore.commands.batch import Batch, Outcome
     from restore.commands.files import Job
     from restore.model import Model
-    from restore.upscaling import Progress
 
 DONE, SOME_FAILED, NOT_BEGUN, INTERRUPTED = 0, 1, 2, 130
 DEFAULT_SCALE = 4.0  # without a model and --outscale
@@ -65,27 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     # its remarks on damaged files say less than our errors, and come before them
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        if code == INTERRUPTED and argv is None:
+            # another Ctrl-C while PyTorch is torn down would replace the exit code
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return code
     except SystemExit as stop:  # argparse, after --help or a mistake
         return stop.code if isinstance(stop.code, int) else NOT_BEGUN
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # the reader of our output has gone; Python would complain once more at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SOME_FAILED
     except RestoreError as error:
-        _complain(f"restore: {error}")
+        complain(f"restore: {error}")
         return NOT_BEGUN
     except MemoryError:
-        _complain("restore: there is not enough memory; close other programs and try again")
+        complain("restore: there is not enough memory; close other programs and try again")
         return NOT_BEGUN
     except OSError as error:
-        _complain(f"restore: {error.filename or 'the system'}: {error.strerror or error}")
+        complain(f"restore: {error.filename or 'the system'}: {error.strerror or error}")
         return NOT_BEGUN
     except ImportError as error:
-        _complain(f"restore: a package does not load: {error}; install restore-sr again")
+        complain(f"restore: a package does not load: {error}; install restore-sr again")
         return NOT_BEGUN
 
 
@@ -130,7 +124,8 @@ def _upscale(options: argparse.Namespace) -> int:
     if not inputs:
         raise UsageError('no input; give pictures, folders or quoted patterns ("photos/*.png")')
     found = find_pictures(inputs, recursive=options.recursive, output=output)
-    naming = Naming(output, options.suffix, options.ext, options.compare)
+    is_folder = options.output.endswith(("/", os.sep))
+    naming = Naming(output, options.suffix, options.ext, options.compare, is_folder)
     jobs, left_out = plan_jobs(found.sources, naming)
     if found.others:
         screen.say(f"note: {plural(found.others, 'other file')} left out: not named like pictures")
@@ -140,7 +135,7 @@ def _upscale(options: argparse.Namespace) -> int:
     if options.dry_run:
         from restore.commands.dry_run import dry_run_lines
 
-        _print(*dry_run_lines(batch))
+        show(*dry_run_lines(batch))
         return DONE if all(not job.problem for job in jobs) else SOME_FAILED
     with screen:
         return _run(batch, screen, output)
@@ -223,7 +218,7 @@ def _run(batch: Batch, screen: Screen, output: Path) -> int:
             screen.end(outcome, number, len(batch.jobs))
     except KeyboardInterrupt:
         screen.close()
-        _complain(
+        complain(
             f"interrupted: {len(outcomes)} of {len(batch.jobs)} pictures finished; nothing is kept "
             "of the one under way. --skip-existing goes on from here"
         )
@@ -236,9 +231,9 @@ def _run(batch: Batch, screen: Screen, output: Path) -> int:
     for path in where:
         screen.say(str(path))
     if failed:
-        _complain(f"failed, {len(failed)} of {len(outcomes)}:")
+        complain(f"failed, {len(failed)} of {len(outcomes)}:")
         for outcome in failed:
-            _complain(f"  {outcome.reason}")
+            complain(f"  {outcome.reason}")
     return SOME_FAILED if failed else DONE
 
 
@@ -252,12 +247,12 @@ def _info(options: argparse.Namespace) -> int:
         except RestoreError as error:
             failures.append(str(error))
     if options.json:
-        _print(json.dumps(known, indent=2))
+        show(json.dumps(known, indent=2))
     else:
         for facts in known:
-            _print(*lines_of(facts))
+            show(*lines_of(facts))
     for failure in failures:
-        _complain(f"restore info: {failure}")
+        complain(f"restore info: {failure}")
     return SOME_FAILED if failures else DONE
 
 
@@ -266,11 +261,11 @@ def _models(options: argparse.Namespace) -> int:
 
     facts = builtin_facts()
     if options.json:
-        _print(json.dumps(facts, indent=2))
+        show(json.dumps(facts, indent=2))
     elif facts:
-        _print(*builtin_lines(facts))
+        show(*builtin_lines(facts))
     else:
-        _print("this installation holds no built-in model; give weight files with --model_path")
+        show("this installation holds no built-in model; give weight files with --model_path")
     return DONE
 
 
@@ -278,106 +273,5 @@ def _doctor(options: argparse.Namespace) -> int:
     from restore.commands import doctor
 
     facts = doctor.examine()
-    _print(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))
+    show(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))
     return DONE if doctor.healthy(facts) else SOME_FAILED
-
-
-def _print(*lines: str) -> None:
-    for line in lines:
-        print(line, flush=True)
-
-
-def _complain(line: str) -> None:
-    print(printable(line), file=sys.stderr, flush=True)
-
-
-class Screen:
-    """What a run shows: lines, and bars under them where standard error is a terminal."""
-
-    def __init__(self, quiet: bool, verbose: bool) -> None:
-        self._quiet = quiet
-        self._verbose = verbose
-        self._bars = sys.stderr.isatty() and not quiet
-        self._pictures: tqdm[Any] | None = None
-        self._tiles: tqdm[Any] | None = None
-
-    def __enter__(self) -> Screen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take the bars off the screen."""
-        for bar in (self._tiles, self._pictures):
-            if bar is not None:
-                bar.close()
-        self._tiles = self._pictures = None
-
-    def say(self, text: str) -> None:
-        """A line, unless all is to be quiet."""
-        if not self._quiet:
-            self._write(text, sys.stdout)
-
-    def _write(self, text: str, file: Any) -> None:
-        text = printable(text)
-        try:
-            if self._bars:
-                from tqdm import tqdm
-
-                tqdm.write(text, file=file)
-            else:
-                print(text, file=file, flush=True)
-        except OSError:
-            # the pictures matter more than the reader of these lines, who is gone or full
-            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-
-    def begin(self, job: Job, number: int, total: int) -> None:
-        """A picture begins."""
-        if not self._bars:
-            return
-        from tqdm import tqdm
-
-        # room for the terminal's own "^C", which would break the line where the bar cannot be wiped
-        width = max(20, shutil.get_terminal_size().columns - 4)
-        if self._pictures is None and total > 1:
-            form = "{n_fmt}/{total_fmt} pictures |{bar}| {remaining} left"
-            self._pictures = tqdm(
-                total=total, leave=False, ncols=width, position=0, bar_format=form
-            )
-        # below; the bar on top is the last to go, as only that one puts the cursor back to the left
-        below = 0 if self._pictures is None else 1
-        self._tiles = tqdm(
-            desc=job.source.name, unit="tile", leave=False, ncols=width, position=below
-        )
-
-    def progress(self, step: Progress) -> None:
-        """Tiles are done, or something happened that is noted at the end."""
-        bar = self._tiles
-        if bar is not None:
-            bar.total = step.total
-            bar.update(step.done - bar.n)
-
-    def end(self, outcome: Outcome, number: int, total: int) -> None:
-        """A picture is finished, well or not."""
-        if self._tiles is not None:
-            self._tiles.close()
-            self._tiles = None
-        head = f"[{number}/{total}]"
-        if outcome.status == "failed":
-            self._write(f"{head} failed: {outcome.reason}", sys.stderr)
-            if self._verbose and outcome.trace:
-                for line in outcome.trace.splitlines():
-                    self._write(line, sys.stderr)
-        elif outcome.status == "skipped":
-            self.say(f"{head} {outcome.job.source} skipped: {outcome.target} is there")
-        else:
-            self.say(f"{head} {outcome_line(outcome)}")
-        for note in outcome.notes:
-            self.say(f"    note: {note}")
-        if outcome.agreement is not None:
-            self._write(f"    {agreement_line(outcome.agreement)}", sys.stdout)
-        if self._verbose and outcome.status == "done":
-            self.say(f"    {details_line(outcome)}")
-        if self._pictures is not None:
-            self._pictures.update()

@@ -71,6 +71,19 @@ def test_a_pattern_that_matches_folders_takes_what_is_in_them(tree: Path) -> Non
     assert names(find_pictures([str(tree / "su*")]).sources) == ["c.tif"]
 
 
+def test_a_pattern_in_a_folder_whose_name_looks_like_one(tree: Path) -> None:
+    (tree / "sub").rename(tree / "sub [1]")
+    assert names(find_pictures([str(tree / "sub [1]" / "*.tif")]).sources) == ["c.tif"]
+
+
+def test_an_output_that_ends_with_a_slash_is_a_folder(tree: Path) -> None:
+    source = Source(tree / "b.png")
+    jobs, _ = plan_jobs([source], Naming(tree / "new.png", is_folder=True))
+    assert jobs[0].target == tree / "new.png" / "b.png"
+    with pytest.raises(UsageError, match=r"A\.JPG is a file; name a folder"):
+        plan_jobs([source], Naming(tree / "A.JPG", is_folder=True))
+
+
 def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "shot[1].png"
     path.touch()

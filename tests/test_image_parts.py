@@ -27,6 +27,7 @@ from restore.image_io.exif import (
     resolution_entries,
     resolution_of,
     short,
+    with_resolution,
 )
 from restore.image_io.picture import on_white, to_depth, unpremultiply, upright
 from restore.image_io.png import _ADAM7, SIGNATURE, chunk, decode, scan
@@ -143,8 +144,38 @@ def test_xmp_in_both_notations():
     packet = (
         b"<a tiff:Orientation='6'><tiff:ImageWidth>33</tiff:ImageWidth><exif:Other>5</exif:Other>"
     )
-    wanted = packet.replace(b"'6'", b"'1'").replace(b">33<", b">44<")
-    assert fit_xmp(packet, 44, 55) == wanted
+    wanted = packet.replace(b">33<", b">44<")
+    # a reader of the result turns it as it turned the original
+    assert fit_xmp(packet, 44, 55, None) == wanted
+    assert fit_xmp(packet, 44, 55, build_exif({270: Entry(2, 2, b"a\0")}, {})) == wanted
+    # EXIF comes first, and what it says was applied
+    stated = build_exif({274: short(6)}, {})
+    assert fit_xmp(packet, 44, 55, stated) == wanted.replace(b"'6'", b"'1'")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_resolution_is_added_to_a_block_that_has_none(order):
+    kind = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    make = struct.pack(order + "HHI", 271, 2, 4) + b"Abc\0"
+    unit = struct.pack(order + "HHIHH", 296, 3, 1, 3, 0)
+    maker = b"odd"  # whatever stands behind the directory keeps its place
+    block = kind + struct.pack(order + "IH", 8, 2) + make + unit + bytes(4) + maker
+    got = with_resolution(block, (300.0, 72.5))
+    assert got[8 : len(block)] == block[8:]
+    found, ifd0, following = parse_exif(got)
+    assert (found, following) == (order, 0)
+    assert ifd0[271].data == b"Abc\0"
+    assert resolution_of(ifd0) == (300.0, 72.5)
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"shape": [3, 4]}', b"ImageJ=1.53\nimages=1", b'<?xml version="1.0"?><OME xmlns="">']
+)
+def test_a_description_of_sizes_does_not_travel(text):
+    entries = {270: Entry(2, len(text), text), 271: Entry(2, 2, b"a\0")}
+    assert set(parse_exif(build_exif(entries, {}))[1]) == {271}
+    words = b"A shape and an image"
+    assert 270 in parse_exif(build_exif({270: Entry(2, len(words), words)}, {}))[1]
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -193,7 +193,7 @@ class Batch:
                 source.dtype,
                 icc=source.icc,
                 exif=_fitted_exif(source, outcome),
-                xmp=fit_xmp(source.xmp, width, height) if source.xmp else None,
+                xmp=_fitted_xmp(source, outcome),
                 dpi=source.dpi,
             )
             _make_folder(job.target.parent)
@@ -240,6 +240,11 @@ def _fitted_exif(source: TiffRows, outcome: Outcome) -> bytes | None:
     except ValueError as error:
         outcome.notes.append(f"the EXIF block is damaged ({error}) and was left out")
         return None
+
+
+def _fitted_xmp(source: TiffRows, outcome: Outcome) -> bytes | None:
+    """XMP that says what `_fitted_exif` says."""
+    return fit_xmp(source.xmp, *outcome.after, source.exif) if source.xmp else None
 
 
 def _make_folder(folder: Path) -> None:

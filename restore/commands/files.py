@@ -46,6 +46,7 @@ class Naming:
     suffix: str = ""
     ext: Extension = "auto"  # auto: the source's format and the suffix of its name
     compare: bool = False  # write `<stem>_compare.png` too
+    is_folder: bool = False  # the output, said by a slash at its end, whatever its suffix
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,11 @@ def _expand(text: str, found: Found, recursive: bool, barred: str | None) -> Non
     elif os.path.lexists(path):
         found.sources.append(Source(path))
     elif any(mark in text for mark in "*?["):
-        for match in sorted(glob.glob(text, recursive=True)):
+        matches = glob.glob(text, recursive=True)
+        if not matches and path.parent.is_dir():
+            # a folder may have brackets in its own name
+            matches = glob.glob(os.path.join(glob.escape(str(path.parent)), path.name))
+        for match in sorted(matches):
             if os.path.isdir(match):
                 # "**" gives the folders and what is in them; the files come by themselves
                 if "**" not in text:
@@ -195,7 +200,7 @@ def _exact_target(sources: Sequence[Source], naming: Naming) -> Path | None:
     """The output if it names a file; None if it is a folder."""
     output = naming.output
     fmt = PICTURE_SUFFIXES.get(output.suffix.lower())
-    if output.is_dir():
+    if output.is_dir() or naming.is_folder:
         return None
     if fmt is None:
         # a folder may have a dot in its name, but one picture to "a.gif" means a file

@@ -21,6 +21,7 @@ from restore.image_io.exif import (
     fit_xmp,
     orientation_of,
     resolution_entries,
+    with_resolution,
 )
 from restore.image_io.openers import OPENERS
 from restore.image_io.picture import (
@@ -129,7 +130,7 @@ def _fitted(
             exif = fit_exif(picture.exif, width, height)
         except ValueError as error:
             notes.append(f"the EXIF block is damaged ({error}) and was left out")
-    return exif, fit_xmp(picture.xmp, width, height) if picture.xmp else None
+    return exif, fit_xmp(picture.xmp, width, height, picture.exif) if picture.xmp else None
 
 
 def losses(fmt: PictureFormat, picture: Picture) -> list[str]:
@@ -157,8 +158,6 @@ def losses(fmt: PictureFormat, picture: Picture) -> list[str]:
         ):
             if data and len(data) > limit:
                 found.append(f"jpg cannot carry {name} of {len(data)} bytes: left out")
-    if fmt == "webp" and picture.dpi and picture.exif and not codecs.exif_dpi(picture.exif):
-        found.append("webp carries dpi in EXIF only, and this EXIF has no place for it: left out")
     return found
 
 
@@ -265,6 +264,8 @@ def _carried(fmt: PictureFormat, picture: Picture, notes: list[str]) -> Picture:
             notes.append("webp does not store an alpha that is opaque everywhere")
         if picture.dpi and exif is None:
             exif = build_exif(resolution_entries(picture.dpi), {})
+        elif picture.dpi and exif and not codecs.exif_dpi(exif):
+            exif = with_resolution(exif, picture.dpi)
     if fmt == "jpg":
         icc = icc if icc and len(icc) <= codecs.MAX_JPEG_ICC else None
         exif = exif if exif and len(exif) <= codecs.MAX_JPEG_EXIF else None

@@ -19,6 +19,7 @@ import numpy as np
 
 ByteOrder = Literal["<", ">"]
 WIDTH, HEIGHT, ORIENTATION, EXIF_IFD, GPS_IFD = 256, 257, 274, 34665, 34853
+IMAGE_DESCRIPTION = 270
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, INTEROP_IFD = 282, 283, 296, 40965
 _PIXEL_X, _PIXEL_Y = 40962, 40963
 _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 513, 514
@@ -218,12 +219,16 @@ def _drop_thumbnail(block: bytearray, order: ByteOrder, ifd1_offset: int) -> Non
         block[int(start) : end] = bytes(end - int(start))
 
 
+def _ifd0(exif: bytes | None) -> dict[int, Entry]:
+    try:
+        return parse_exif(exif or b"")[1]
+    except ValueError:
+        return {}
+
+
 def orientation_of(exif: bytes | None) -> int:
     """The orientation tag, 1..8; 1 where there is none or it makes no sense."""
-    try:
-        _, ifd0, _ = parse_exif(exif or b"")
-    except ValueError:
-        return 1
+    ifd0 = _ifd0(exif)
     value = ifd0[ORIENTATION].number() if ORIENTATION in ifd0 else None
     return int(value) if value is not None and value in range(1, 9) else 1
 
@@ -245,6 +250,34 @@ def resolution_entries(dpi: tuple[float, float]) -> dict[int, Entry]:
     return {X_RESOLUTION: rational(x), Y_RESOLUTION: rational(y), RESOLUTION_UNIT: short(2)}
 
 
+def with_resolution(exif: bytes, dpi: tuple[float, float]) -> bytes:
+    """The block with these dots per inch stated; IFD0 moves to its end, all else stays in place.
+
+    Raises:
+        ValueError: it is no EXIF block.
+    """
+    order, _, _ = parse_exif(exif)
+    (at,) = struct.unpack_from(order + "I", exif, 4)
+    (n,) = struct.unpack_from(order + "H", exif, at)
+    stored = [exif[at + 2 + 12 * i : at + 14 + 12 * i] for i in range(n)]
+    raw = {struct.unpack_from(order + "H", entry)[0]: entry for entry in stored}
+    block = bytearray(exif + b"\0" * (len(exif) % 2))
+    new = resolution_entries(dpi)
+    values = len(block) + 2 + 12 * len(raw.keys() | new.keys()) + 4
+    tail = bytearray()
+    for tag, entry in new.items():
+        if entry.kind == RATIONAL:
+            field = struct.pack(order + "I", values + len(tail))
+            tail += struct.pack(order + "II", *struct.unpack("<II", entry.data))
+        else:
+            field = struct.pack(order + "HH", int(entry.number() or 0), 0)
+        raw[tag] = struct.pack(order + "HHI", tag, entry.kind, entry.count) + field
+    block += struct.pack(order + "H", len(raw)) + b"".join(raw[tag] for tag in sorted(raw))
+    block += exif[at + 2 + 12 * n : at + 6 + 12 * n] + tail
+    struct.pack_into(order + "I", block, 4, values - 4 - 2 - 12 * len(raw))
+    return bytes(block)
+
+
 def exif_directories(exif: bytes) -> tuple[dict[int, Entry], dict[int, dict[int, Entry]]]:
     """Descriptive IFD0 entries, and the EXIF and GPS directories by the tag that points to them.
 
@@ -256,6 +289,15 @@ def exif_directories(exif: bytes) -> tuple[dict[int, Entry], dict[int, dict[int,
     return _described(ifd0, subs)
 
 
+def states_layout(description: bytes) -> bool:
+    """Whether an image description is a program's record of sizes and pages, not a person's words.
+
+    tifffile writes JSON with a shape, ImageJ lines, OME-TIFF an XML document.
+    """
+    start = description[:1024].lstrip()
+    return start.startswith((b'{"shape"', b"ImageJ=")) or b"<OME" in start
+
+
 def _described(
     ifd0: dict[int, Entry], subs: dict[int, dict[int, Entry]]
 ) -> tuple[dict[int, Entry], dict[int, dict[int, Entry]]]:
@@ -263,6 +305,8 @@ def _described(
     kept = {t: {k: v for k, v in ifd.items() if k != INTEROP_IFD} for t, ifd in subs.items()}
     pointers = {EXIF_IFD, GPS_IFD}
     top = {t: e for t, e in ifd0.items() if t in DESCRIPTIVE and t not in pointers}
+    if IMAGE_DESCRIPTION in top and states_layout(top[IMAGE_DESCRIPTION].data):
+        del top[IMAGE_DESCRIPTION]
     return top, {t: ifd for t, ifd in kept.items() if ifd}
 
 
@@ -285,13 +329,16 @@ def build_exif(ifd0: dict[int, Entry], subs: dict[int, dict[int, Entry]]) -> byt
 _XMP_NUMBERS = rb"((?:tiff:%s|exif:%s)(?:\s*=\s*[\"']|\s*>))\s*\d+"
 
 
-def fit_xmp(xmp: bytes, width: int, height: int) -> bytes:
-    """The packet with its orientation 1 and its stated sizes set to these."""
-    for tiff, exif, value in (
-        (b"Orientation", b"Orientation", 1),
-        (b"ImageWidth", b"PixelXDimension", width),
-        (b"ImageLength", b"PixelYDimension", height),
-    ):
+def fit_xmp(xmp: bytes, width: int, height: int, exif: bytes | None) -> bytes:
+    """The packet with its stated sizes set to these, and its orientation to 1 if EXIF states any.
+
+    Where EXIF states none, the packet's own was not applied to the pixels, and so it stays.
+    """
+    changes = [(b"ImageWidth", b"PixelXDimension", width)]
+    changes.append((b"ImageLength", b"PixelYDimension", height))
+    if ORIENTATION in _ifd0(exif):
+        changes.append((b"Orientation", b"Orientation", 1))
+    for tiff, exif, value in changes:
         pattern = _XMP_NUMBERS % (tiff, exif)
         xmp = re.sub(pattern, rb"\g<1>%d" % value, xmp)
     return xmp

@@ -1,0 +1,120 @@
+"""What a person sees of a run: lines and progress bars. Nothing else in the package prints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from restore.commands.text import agreement_line, details_line, outcome_line, printable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from restore.commands.batch import Outcome
+    from restore.commands.files import Job
+    from restore.upscaling import Progress
+
+
+def show(*lines: str) -> None:
+    """Print lines to standard output."""
+    for line in lines:
+        print(line, flush=True)
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+class Screen:
+    """What a run shows: lines, and bars under them where standard error is a terminal."""
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._bars = sys.stderr.isatty() and not quiet
+        self._pictures: tqdm[Any] | None = None
+        self._tiles: tqdm[Any] | None = None
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars off the screen."""
+        for bar in (self._tiles, self._pictures):
+            if bar is not None:
+                bar.close()
+        self._tiles = self._pictures = None
+
+    def say(self, text: str) -> None:
+        """A line, unless all is to be quiet."""
+        if not self._quiet:
+            self._write(text, sys.stdout)
+
+    def _write(self, text: str, file: Any) -> None:
+        text = printable(text)
+        try:
+            if self._bars:
+                from tqdm import tqdm
+
+                tqdm.write(text, file=file)
+            else:
+                print(text, file=file, flush=True)
+        except OSError:
+            # the pictures matter more than the reader of these lines, who is gone or full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+    def begin(self, job: Job, number: int, total: int) -> None:
+        """A picture begins."""
+        if not self._bars:
+            return
+        from tqdm import tqdm
+
+        # room for the terminal's own "^C", which would break the line where the bar cannot be wiped
+        width = max(20, shutil.get_terminal_size().columns - 4)
+        if self._pictures is None and total > 1:
+            form = "{n_fmt}/{total_fmt} pictures |{bar}| {remaining} left"
+            self._pictures = tqdm(
+                total=total, leave=False, ncols=width, position=0, bar_format=form
+            )
+        # below; the bar on top is the last to go, as only that one puts the cursor back to the left
+        below = 0 if self._pictures is None else 1
+        self._tiles = tqdm(
+            desc=job.source.name, unit="tile", leave=False, ncols=width, position=below
+        )
+
+    def progress(self, step: Progress) -> None:
+        """Tiles are done, or something happened that is noted at the end."""
+        bar = self._tiles
+        if bar is not None:
+            bar.total = step.total
+            bar.update(step.done - bar.n)
+
+    def end(self, outcome: Outcome, number: int, total: int) -> None:
+        """A picture is finished, well or not."""
+        if self._tiles is not None:
+            self._tiles.close()
+            self._tiles = None
+        head = f"[{number}/{total}]"
+        if outcome.status == "failed":
+            self._write(f"{head} failed: {outcome.reason}", sys.stderr)
+            if self._verbose and outcome.trace:
+                for line in outcome.trace.splitlines():
+                    self._write(line, sys.stderr)
+        elif outcome.status == "skipped":
+            self.say(f"{head} {outcome.job.source} skipped: {outcome.target} is there")
+        else:
+            self.say(f"{head} {outcome_line(outcome)}")
+        for note in outcome.notes:
+            self.say(f"    note: {note}")
+        if outcome.agreement is not None:
+            self._write(f"    {agreement_line(outcome.agreement)}", sys.stdout)
+        if self._verbose and outcome.status == "done":
+            self.say(f"    {details_line(outcome)}")
+        if self._pictures is not None:
+            self._pictures.update()
