@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
+from torch import Tensor
+
 Backend = Literal["auto", "reference", "torch"]
 
 
@@ -27,6 +30,16 @@ def choose(op: str, asked: Backend, torch_refuses: str | None) -> Literal["refer
     if asked == "torch" and torch_refuses:
         raise BackendUnavailable(f"{op}: backend='torch' cannot run here: {torch_refuses}")
     return "reference" if torch_refuses else "torch"
+
+
+def open_sizes(x: Tensor) -> str | None:
+    """Why a path that is chosen or cut by sizes cannot run, or None if it can.
+
+    `torch.export` traces a network for all sizes at once, with symbols in the place of numbers.
+    """
+    if any(isinstance(side, torch.SymInt) for side in x.shape):
+        return "sizes are left open, as in an export; the definition alone is the same for all"
+    return None
 
 
 class BackendUnavailable(RuntimeError):

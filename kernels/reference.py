@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 
 from restore.kernels.windows import (
+    ALL,
     Size,
+    aligned_position_index,
+    cell_shift_mask,
+    overlapping_partition,
+    overlapping_position_index,
     relative_position_index,
     shift_mask,
     window_partition,
@@ -26,7 +31,7 @@ def window_attention(
     scale: float,
 ) -> Tensor:
     """Attention inside (shifted) windows; see `window_attention.window_attention`."""
-    b, h, w, _, c = qkv.shape
+    _, h, w, _, c = qkv.shape
     n_pixels = window_size[0] * window_size[1]
     x = qkv.flatten(3)
     if any(shift):
@@ -34,26 +39,136 @@ def window_attention(
     x = window_partition(x, window_size)  # [B * n, N, 3C]
     x = x.view(-1, n_pixels, 3, num_heads, c // num_heads).permute(2, 0, 3, 1, 4)
     q, k, v = x.unbind(0)  # [B * n, heads, N, d]
-    logits = (q * scale) @ k.transpose(-2, -1)
-    logits = logits + dense_bias(bias_table, window_size)
-    if any(shift):
-        mask = shift_mask(h, w, window_size, shift, qkv.device)  # [n, N, N]
-        added = torch.zeros(mask.shape, dtype=logits.dtype, device=mask.device)
-        added = added.masked_fill(mask, MASKED)
-        logits = logits.view(b, -1, num_heads, n_pixels, n_pixels) + added[:, None]
-        logits = logits.view(-1, num_heads, n_pixels, n_pixels)
-    y = logits.softmax(-1).to(v.dtype) @ v  # [B * n, heads, N, d]
-    y = y.transpose(1, 2).reshape(-1, n_pixels, c)
+    mask = shift_mask(h, w, window_size, shift, qkv.device) if any(shift) else None  # [n, N, N]
+    y = attend(q, k, v, dense_bias(bias_table, window_size), mask, scale)
     y = window_reverse(y, window_size, h, w)
     if any(shift):
         y = torch.roll(y, shift, dims=(1, 2))
     return y
 
 
-def dense_bias(bias_table: Tensor, window_size: Size) -> Tensor:
-    """[(2wh - 1)(2ww - 1), heads] to [heads, N, N]: the table's row for every query and key."""
-    index = relative_position_index(window_size, bias_table.device)
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, scale: float
+) -> Tensor:
+    """Attention of windows, given the pixels of each.
+
+    Args:
+        q: [B * n, heads, N, d], images first, then windows.
+        k: [B * n, heads, M, d].
+        v: like k.
+        bias: [heads, N, M], in logits.
+        mask: [n, N, M] bool, True where a query must not see a key; None where it sees all.
+        scale: factor of the products.
+
+    Returns:
+        [B * n, N, heads * d].
+    """
+    logits = (q * scale) @ k.transpose(-2, -1)
+    logits = logits + bias
+    if mask is not None:
+        added = mask_values(mask, logits.dtype)
+        logits = logits.unflatten(0, (-1, mask.shape[0])) + added[:, None]
+        logits = logits.flatten(0, 1)
+    y = logits.softmax(-1).to(v.dtype) @ v  # [B * n, heads, N, d]
+    return y.transpose(1, 2).flatten(2)
+
+
+def mask_values(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to logits: 0, and MASKED where a bool mask is True."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(mask, MASKED)
+
+
+def dense_bias(bias_table: Tensor, window_size: Size, queries: slice = ALL) -> Tensor:
+    """[(2wh - 1)(2ww - 1), heads] to [heads, N, N]: the table's row for every query and key.
+
+    Of the N queries, those of `queries`.
+    """
+    return rows_of(bias_table, relative_position_index(window_size, bias_table.device, queries))
+
+
+def rows_of(bias_table: Tensor, index: Tensor) -> Tensor:
+    """[T, heads] and [N, M] int64 to [heads, N, M]: the table's row for every query and key."""
     return bias_table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
+
+
+def permuted_attention(
+    q: Tensor,
+    kv: Tensor,
+    bias_table: Tensor,
+    window_size: Size,
+    shift: Size,
+    num_heads: int,
+    scale: float,
+) -> Tensor:
+    """Pixels attend to 2 x 2 cells; see `permuted_attention.permuted_attention`."""
+    _, h, w, _ = q.shape
+    if any(shift):
+        q, kv = (torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2)) for x in (q, kv))
+    q, k, v = permuted_windows(q, cells_of(kv), window_size, num_heads)
+    bias = rows_of(bias_table, aligned_position_index(window_size, bias_table.device))
+    mask = cell_shift_mask(h, w, window_size, shift, q.device) if any(shift) else None
+    y = window_reverse(attend(q, k, v, bias, mask, scale), window_size, h, w)
+    if any(shift):
+        y = torch.roll(y, shift, dims=(1, 2))
+    return y
+
+
+def cells_of(kv: Tensor) -> Tensor:
+    """[B, H, W, 2c] to [B, H / 2, W / 2, 2, 4c]: keys and values of 2 x 2 cells.
+
+    Channel (2 dy + dx) c + r of a cell is channel r of its pixel (dy, dx).
+    """
+    x: Tensor = kv.unflatten(3, (2, -1)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return x.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)  # from [B, H / 2, dy, W / 2, dx, k or v, c]
+
+
+def permuted_windows(
+    q: Tensor, cells: Tensor, window_size: Size, num_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [B * n, heads, N, d], keys and values [B * n, heads, N / 4, d] of each window.
+
+    Args:
+        q: [B, H, W, C].
+        cells: [B, H / 2, W / 2, 2, C], of `cells_of`.
+        window_size: rows and columns of a window, in pixels.
+        num_heads: divides C.
+    """
+    half = (window_size[0] // 2, window_size[1] // 2)
+    q = window_partition(q, window_size).unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    kv = window_partition(cells.flatten(3), half).unflatten(-1, (2, num_heads, -1))
+    k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
+
+
+def overlapping_attention(
+    qkv: Tensor,
+    bias_table: Tensor,
+    window_size: Size,
+    halo: Size,
+    num_heads: int,
+    scale: float,
+) -> Tensor:
+    """Windows attend to larger ones; see `overlapping_attention.overlapping_attention`."""
+    _, h, w, _, _ = qkv.shape
+    q, k, v = overlapping_windows(qkv, window_size, halo, num_heads)
+    y = attend(q, k, v, overlapping_bias(bias_table, window_size, halo), None, scale)
+    return window_reverse(y, window_size, h, w)
+
+
+def overlapping_windows(
+    qkv: Tensor, window_size: Size, halo: Size, num_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [B * n, heads, N, d], keys and values [B * n, heads, M, d] of each window."""
+    q = window_partition(qkv[:, :, :, 0], window_size).unflatten(-1, (num_heads, -1))
+    kv = overlapping_partition(qkv[:, :, :, 1:].flatten(3), window_size, halo)
+    k, v = kv.unflatten(-1, (2, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return q.transpose(1, 2), k, v
+
+
+def overlapping_bias(bias_table: Tensor, window_size: Size, halo: Size) -> Tensor:
+    """[(wh + rows - 1)(ww + columns - 1), heads] to [heads, N, M]."""
+    index = overlapping_position_index(window_size, halo, bias_table.device)
+    return rows_of(bias_table, index % bias_table.shape[0])
 
 
 def spatial_correlation(

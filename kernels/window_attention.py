@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from restore.kernels import reference
-from restore.kernels.dispatch import Backend, choose
+from restore.kernels.dispatch import Backend, choose, open_sizes
 from restore.kernels.windows import Size
 
 OP = "window_attention"
@@ -67,23 +67,35 @@ def torch_refuses(qkv: Tensor) -> str | None:
     """Why the path of stock fused ops cannot run this call, or None if it can."""
     if qkv.dtype == torch.float64:
         return "float64 runs the definition itself"
-    return None
+    return open_sizes(qkv)
 
 
 def _check(qkv: Tensor, bias_table: Tensor, window_size: Size, shift: Size, num_heads: int) -> None:
     if qkv.dim() != 5 or qkv.shape[3] != 3:
         raise ValueError(f"{OP}: qkv is {tuple(qkv.shape)}; expected [B, H, W, 3C]")
     _, h, w, _, c = qkv.shape
-    wh, ww = window_size
+    check_windows(OP, (h, w), window_size, shift)
+    rows = (2 * window_size[0] - 1) * (2 * window_size[1] - 1)
+    check_heads(OP, c, bias_table, rows, window_size, num_heads)
+
+
+def check_windows(op: str, map_size: Size, window_size: Size, shift: Size) -> None:
+    """Refuse windows that do not divide a map, and shifts of a window or more (ValueError)."""
+    (h, w), (wh, ww) = map_size, window_size
     if min(wh, ww) < 1 or h % wh or w % ww:
-        raise ValueError(f"{OP}: window_size {window_size} does not divide the map {(h, w)}")
+        raise ValueError(f"{op}: window_size {window_size} does not divide the map {map_size}")
     if not (0 <= shift[0] < wh and 0 <= shift[1] < ww):
-        raise ValueError(f"{OP}: shift {shift} is not in 0 <= shift < {window_size}")
-    if num_heads < 1 or c % num_heads:
-        raise ValueError(f"{OP}: num_heads={num_heads} does not divide C={c}")
-    rows = (2 * wh - 1) * (2 * ww - 1)
+        raise ValueError(f"{op}: shift {shift} is not in 0 <= shift < {window_size}")
+
+
+def check_heads(
+    op: str, channels: int, bias_table: Tensor, rows: int, window_size: Size, num_heads: int
+) -> None:
+    """Refuse heads that do not divide the channels, and a table of another size (ValueError)."""
+    if num_heads < 1 or channels % num_heads:
+        raise ValueError(f"{op}: num_heads={num_heads} does not divide C={channels}")
     if tuple(bias_table.shape) != (rows, num_heads):
         raise ValueError(
-            f"{OP}: bias_table is {tuple(bias_table.shape)}; window_size {window_size} with "
+            f"{op}: bias_table is {tuple(bias_table.shape)}; window_size {window_size} with "
             f"{num_heads} heads needs {(rows, num_heads)}"
         )

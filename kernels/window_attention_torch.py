@@ -1,8 +1,8 @@
 """`window_attention` from stock fused ops: PyTorch's scaled dot product attention.
 
-A shifted map has four kinds of windows: those inside, at the right edge, at the bottom edge and in
-the corner. All windows of a kind share one mask, so each kind is one call with one [heads, N, N]
-bias, and no mask per window is ever made.
+All windows of a kind (see `windows.join_kinds`) share one mask, so each kind is one call with one
+[heads, N, N] bias, and no mask per window is ever made. Where N is large, as in stripes along a
+whole side, it is a call for every few queries, so that memory grows with the map and no faster.
 """
 
 from __future__ import annotations
@@ -11,8 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from restore.kernels.reference import MASKED, dense_bias
-from restore.kernels.windows import Size, shift_mask, window_partition, window_reverse
+from restore.kernels.reference import dense_bias, mask_values
+from restore.kernels.windows import (
+    Size,
+    join_kinds,
+    shift_mask,
+    window_partition,
+    window_reverse,
+)
+
+# Logits that one call may make where no fused kernel takes it; one that is fused makes none.
+LOGIT_BYTES = 2**28
+FEWEST_QUERIES = 64  # in a call; with fewer, products of matrices are slow
 
 
 def forward(
@@ -24,39 +34,39 @@ def forward(
     scale: float,
 ) -> Tensor:
     """See `window_attention.window_attention`; the arguments are checked."""
-    _, h, w, _, _ = qkv.shape
-    bias = dense_bias(bias_table, window_size).to(qkv.dtype)  # [heads, N, N]
+    b, h, w, _, _ = qkv.shape
+    n_pixels = window_size[0] * window_size[1]
     x = qkv.flatten(3)
-    if not any(shift):
-        return _attend(x, bias, window_size, num_heads, scale)
-    x = torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2))
-    rows = []
-    for y0, y1, at_bottom in _parts(h, window_size[0], shift[0]):
-        row = []
-        for x0, x1, at_right in _parts(w, window_size[1], shift[1]):
-            kind = bias
-            if at_bottom or at_right:
-                edge = (shift[0] * at_bottom, shift[1] * at_right)
-                mask = shift_mask(*window_size, window_size, edge, qkv.device)  # [1, N, N]
-                kind = bias + torch.zeros_like(bias[:1]).masked_fill(mask, MASKED)
-            row.append(_attend(x[:, y0:y1, x0:x1], kind, window_size, num_heads, scale))
-        rows.append(row[0] if len(row) == 1 else torch.cat(row, dim=2))
-    y = rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
-    return torch.roll(y, shift, dims=(1, 2))
+    if any(shift):
+        x = torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2))
+    row_bytes = b * h * w * num_heads * qkv.element_size()  # logits of one query of each window
+    count = max(LOGIT_BYTES // row_bytes, FEWEST_QUERIES)
+    whole = None
+    if count >= n_pixels:
+        whole = dense_bias(bias_table, window_size).to(qkv.dtype)  # [heads, N, N]
 
+    def bias(queries: slice, edge: Size) -> Tensor:
+        kind = whole
+        if kind is None:
+            kind = dense_bias(bias_table, window_size, queries).to(qkv.dtype)
+        if any(edge):
+            mask = shift_mask(*window_size, window_size, edge, qkv.device, queries)  # [1, Q, N]
+            kind = kind + mask_values(mask, kind.dtype)
+        return kind[None]
 
-def _parts(length: int, window: int, shift: int) -> list[tuple[int, int, bool]]:
-    """Start, end and "is the last window" of the parts of an axis whose windows share a mask."""
-    if not shift:
-        return [(0, length, False)]
-    cut = length - window
-    return [part for part in ((0, cut, False), (cut, length, True)) if part[0] < part[1]]
+    def part(rows: slice, cols: slice, edge: Size) -> Tensor:
+        piece = x[:, rows, cols]
+        windows = window_partition(piece, window_size).unflatten(-1, (3, num_heads, -1))
+        q, k, v = windows.permute(2, 0, 3, 1, 4).unbind(0)  # [n, heads, N, d]
+        found = []
+        for start in range(0, n_pixels, count):
+            queries = slice(start, start + count)
+            kind = bias(queries, edge)
+            found.append(
+                scaled_dot_product_attention(q[:, :, queries], k, v, attn_mask=kind, scale=scale)
+            )
+        y = found[0] if len(found) == 1 else torch.cat(found, dim=2)
+        return window_reverse(y.transpose(1, 2).flatten(2), window_size, *piece.shape[1:3])
 
-
-def _attend(x: Tensor, bias: Tensor, window_size: Size, num_heads: int, scale: float) -> Tensor:
-    _, h, w, c3 = x.shape
-    x = window_partition(x, window_size)
-    x = x.view(-1, bias.shape[-1], 3, num_heads, c3 // 3 // num_heads).permute(2, 0, 3, 1, 4)
-    q, k, v = x.unbind(0)  # [n, heads, N, d]
-    y = scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=scale)
-    return window_reverse(y.transpose(1, 2).flatten(2), window_size, h, w)
+    y = join_kinds((h, w), window_size, shift, part)
+    return torch.roll(y, shift, dims=(1, 2)) if any(shift) else y

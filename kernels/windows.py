@@ -6,10 +6,14 @@ n windows in the map.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Size = tuple[int, int]
+ALL = slice(None)
 
 
 def window_partition(x: Tensor, window_size: Size) -> Tensor:
@@ -28,6 +32,24 @@ def window_partition(x: Tensor, window_size: Size) -> Tensor:
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, wh * ww, c)
 
 
+def overlapping_partition(x: Tensor, window_size: Size, halo: Size) -> Tensor:
+    """Cut a map into windows, each with a border that its neighbours share; zeros beyond the map.
+
+    Args:
+        x: [B, H, W, C]; H and W are multiples of the window's sides.
+        window_size: rows and columns of a window, in pixels.
+        halo: rows and columns on each side of it.
+
+    Returns:
+        [B * n, M, C], M = (wh + 2 hh)(ww + 2 hw), in the order of `window_partition`.
+    """
+    (wh, ww), (hh, hw) = window_size, halo
+    rows, cols = wh + 2 * hh, ww + 2 * hw
+    x = F.pad(x, (0, 0, hw, hw, hh, hh)).unfold(1, rows, wh).unfold(2, cols, ww)
+    # from [B, H / wh, W / ww, C, rows, columns]
+    return x.permute(0, 1, 2, 4, 5, 3).reshape(-1, rows * cols, x.shape[3])
+
+
 def window_reverse(windows: Tensor, window_size: Size, height: int, width: int) -> Tensor:
     """Put the windows of `window_partition` back: [B * n, N, C] to [B, height, width, C]."""
     wh, ww = window_size
@@ -35,22 +57,91 @@ def window_reverse(windows: Tensor, window_size: Size, height: int, width: int) 
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, windows.shape[-1])
 
 
-def relative_position_index(window_size: Size, device: torch.device | None = None) -> Tensor:
+def symmetric_index(length: int, padded: int, device: torch.device | None = None) -> Tensor:
+    """Where each entry of an axis grown at its end comes from, mirrored as often as needed.
+
+    The last one is repeated: 0 1 2 grows to 0 1 2 2 1 0 0 1 ...
+
+    Returns:
+        [padded] int64.
+    """
+    at = counted_round(padded, 2 * length, device)
+    return torch.minimum(at, 2 * length - 1 - at)
+
+
+def counted_round(length: int, period: int, device: torch.device | None = None) -> Tensor:
+    """0 1 ... period - 1 0 1 ...: [length] int64."""
+    # as a tensor, because ONNX has no remainder by a number that is still open
+    rounds = torch.full((1,), period, device=device)
+    return torch.arange(length, device=device) % rounds
+
+
+def relative_position_index(
+    window_size: Size, device: torch.device | None = None, queries: slice = ALL
+) -> Tensor:
     """Row of the bias table for every pair of pixels of a window.
 
         index[a, b] = (y_a - y_b + wh - 1) * (2 * ww - 1) + (x_a - x_b + ww - 1)
 
     Returns:
-        [N, N] int64, query a by key b.
+        [N, N] int64, query a by key b; of its rows those of `queries`.
 
     Source: Liu et al., "Swin Transformer", arXiv:2103.14030, section 3.2.
     """
     wh, ww = window_size
     y = torch.arange(wh, device=device).repeat_interleave(ww)  # [N]
     x = torch.arange(ww, device=device).repeat(wh)  # [N]
-    dy = y[:, None] - y[None, :] + wh - 1
-    dx = x[:, None] - x[None, :] + ww - 1
+    dy = y[queries, None] - y[None, :] + wh - 1
+    dx = x[queries, None] - x[None, :] + ww - 1
     return dy * (2 * ww - 1) + dx
+
+
+def aligned_position_index(window_size: Size, device: torch.device | None = None) -> Tensor:
+    """Row of the bias table for every pixel of a window and every cell of 2 x 2 of its pixels.
+
+    The four pixels of a cell share the rows of their cell, which are those that
+    `relative_position_index` gives for a window of cells.
+
+    Returns:
+        [N, N / 4] int64, query pixel by key cell, from 0 to (wh - 1)(ww - 1) - 1.
+
+    Source: Zhou et al., "SRFormer", arXiv:2303.09735, section 3.2.
+    """
+    cells = (window_size[0] // 2, window_size[1] // 2)
+    return relative_position_index(cells, device)[_cell_of_pixel(window_size, device)]
+
+
+def _cell_of_pixel(window_size: Size, device: torch.device | None) -> Tensor:
+    """[N] int64: which cell of 2 x 2 each pixel of a window lies in, both row by row."""
+    wh, ww = window_size
+    y = torch.arange(wh, device=device) // 2
+    x = torch.arange(ww, device=device) // 2
+    return (y[:, None] * (ww // 2) + x[None, :]).flatten()
+
+
+def overlapping_position_index(
+    window_size: Size, halo: Size, device: torch.device | None = None
+) -> Tensor:
+    """Row of the bias table for every pixel of a window and every pixel of it and its halo.
+
+        index[a, b] = (y_b - y_a - 2 hh + 1) * (ww + cols - 1) + (x_b - x_a - 2 hw + 1)
+
+    with y_b and x_b counted from the halo's first pixel and cols = ww + 2 hw. Offsets run from
+    query to key, against those of `relative_position_index`, and rows count modulo the table's
+    length: those below 0 from its end. Each row is one offset.
+
+    Returns:
+        [N, M] int64, query a by key b.
+
+    Source: the published weights of Chen et al., "HAT", arXiv:2205.04437.
+    """
+    (wh, ww), (hh, hw) = window_size, halo
+    rows, cols = wh + 2 * hh, ww + 2 * hw
+    wide = ww + cols - 1
+    dy = torch.arange(rows, device=device) - torch.arange(wh, device=device)[:, None]
+    dx = torch.arange(cols, device=device) - torch.arange(ww, device=device)[:, None]
+    index = ((dy - 2 * hh + 1) * wide)[:, None, :, None] + (dx - 2 * hw + 1)[None, :, None, :]
+    return index.flatten(2).flatten(0, 1)
 
 
 def relative_offsets(window_size: Size, device: torch.device | None = None) -> Tensor:
@@ -76,11 +167,10 @@ def shift_labels(
     Returns:
         [length] int64.
     """
-    labels = torch.zeros(length, dtype=torch.int64, device=device)
-    if shift:
-        labels[length - window : length - shift] = 1
-        labels[length - shift :] = 2
-    return labels
+    at = torch.arange(length, device=device)
+    if not shift:
+        return torch.zeros_like(at)
+    return (at >= length - window).long() + (at >= length - shift).long()
 
 
 def shift_mask(
@@ -89,14 +179,81 @@ def shift_mask(
     window_size: Size,
     shift: Size,
     device: torch.device | None = None,
+    queries: slice = ALL,
 ) -> Tensor:
     """Which pairs of pixels of each window of the rolled map lie in different pieces of the image.
 
     Returns:
-        [n, N, N] bool, True where query and key must not see each other.
+        [n, N, N] bool, True where query and key must not see each other; of its rows those of
+        `queries`.
     """
+    label = _window_labels(height, width, window_size, shift, device)
+    return label[:, queries, None] != label[:, None, :]
+
+
+def cell_shift_mask(
+    height: int,
+    width: int,
+    window_size: Size,
+    shift: Size,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Which pixels and 2 x 2 cells of each window of the rolled map are of different pieces.
+
+    A cell that an odd shift cuts through counts as what the roll brought from the other end.
+
+    Returns:
+        [n, N, N / 4] bool, True where the query pixel must not see the key cell.
+    """
+    label = _window_labels(height, width, window_size, shift, device)
+    cells = (window_size[0] // 2, window_size[1] // 2)
+    cell_shift = ((shift[0] + 1) // 2, (shift[1] + 1) // 2)
+    cell_label = _window_labels(height // 2, width // 2, cells, cell_shift, device)
+    return label[:, :, None] != cell_label[:, None, :]
+
+
+def _window_labels(
+    height: int, width: int, window_size: Size, shift: Size, device: torch.device | None
+) -> Tensor:
+    """[n, N] int64: the piece of the image that each pixel of each window comes from."""
     y = shift_labels(height, window_size[0], shift[0], device)
     x = shift_labels(width, window_size[1], shift[1], device)
     label = (3 * y[:, None] + x[None, :])[None, :, :, None]  # [1, H, W, 1]
-    label = window_partition(label, window_size)[..., 0]  # [n, N]
-    return label[:, :, None] != label[:, None, :]
+    return window_partition(label, window_size)[..., 0]
+
+
+def join_kinds(
+    map_size: Size,
+    window_size: Size,
+    shift: Size,
+    part: Callable[[slice, slice, Size], Tensor],
+) -> Tensor:
+    """Join what is made of the parts of a rolled map whose windows share a mask.
+
+    There are up to four kinds of windows: those inside, in the last column, in the last row and in
+    the corner.
+
+    Args:
+        map_size: rows and columns of the map; multiples of the window's sides.
+        window_size: rows and columns of a window.
+        shift: roll of each axis.
+        part: from the rows and the columns of a part, and the shift that is to be seen in its
+            windows as if each were alone, to [B, rows, columns, C].
+
+    Returns:
+        [B, H, W, C].
+    """
+    across = _kinds(map_size[1], window_size[1], shift[1])
+    rows = []
+    for y, shift_y in _kinds(map_size[0], window_size[0], shift[0]):
+        row = [part(y, x, (shift_y, shift_x)) for x, shift_x in across]
+        rows.append(row[0] if len(row) == 1 else torch.cat(row, dim=2))
+    return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)
+
+
+def _kinds(length: int, window: int, shift: int) -> list[tuple[slice, int]]:
+    """Where the parts of an axis whose windows share a mask lie, and the shift to be seen there."""
+    cut = length - window
+    if not shift or not cut:
+        return [(slice(0, length), shift)]
+    return [(slice(0, cut), 0), (slice(cut, length), shift)]

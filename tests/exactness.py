@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,3 +38,19 @@ def last_place(truth: Tensor, dtype: torch.dtype) -> float:
     """The unit in the last place, in `dtype`, of the largest magnitude of a tensor."""
     _, exponent = math.frexp(truth.detach().abs().max().item())
     return math.ldexp(torch.finfo(dtype).eps, exponent - 1)
+
+
+def gradients(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The output, and the gradients of a fixed weighted sum of it with respect to every input."""
+    tensors = [tensor.clone().requires_grad_() for tensor in tensors]
+    y = function(*tensors)
+    weights = torch.randn(
+        y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).to(y.dtype)
+    return [y.detach(), *torch.autograd.grad((y * weights).sum(), tensors)]
+
+
+def stacked(function: Callable[..., Tensor], draws: list[list[Tensor]]) -> list[Tensor]:
+    """`gradients` of all draws, those of the same tensor side by side."""
+    each = [gradients(function, tensors) for tensors in draws]
+    return [torch.stack(same) for same in zip(*each, strict=True)]

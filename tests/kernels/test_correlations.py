@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from exactness import assert_as_exact_as
+from exactness import assert_as_exact_as, gradients, stacked
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -110,22 +110,6 @@ def naive_channel(qv: Tensor, case: Case) -> Tensor:
         s = torch.einsum("bac,bad->bcd", q, v) / len(rows)
         y[:, rows, cols] = torch.einsum("bcd,bad->bac", s, v)
     return y
-
-
-def gradients(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The output, and the gradients of a fixed weighted sum of it with respect to every input."""
-    tensors = [tensor.clone().requires_grad_() for tensor in tensors]
-    y = function(*tensors)
-    weights = torch.randn(
-        y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-    ).to(y.dtype)
-    return [y.detach(), *torch.autograd.grad((y * weights).sum(), tensors)]
-
-
-def stacked(function: Callable[..., Tensor], draws: list[list[Tensor]]) -> list[Tensor]:
-    """`gradients` of all draws, those of the same tensor side by side."""
-    each = [gradients(function, tensors) for tensors in draws]
-    return [torch.stack(same) for same in zip(*each, strict=True)]
 
 
 def ours(case: Case, backend: Backend) -> Callable[..., Tensor]:

@@ -170,6 +170,55 @@ def test_any_window_and_shift(data: st.DataObject) -> None:
     torch.testing.assert_close(fast, truth, rtol=1e-12, atol=1e-12)
 
 
+@cases
+def test_a_few_queries_at_a_time_change_nothing(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_attention_torch, "LOGIT_BYTES", 0)
+    monkeypatch.setattr(window_attention_torch, "FEWEST_QUERIES", 3)
+    scale = case.head_dim**-0.5
+
+    def fast(qkv: Tensor, table: Tensor) -> Tensor:
+        qkv = qkv.unflatten(-1, (3, -1))
+        return window_attention_torch.forward(
+            qkv, table, case.window, case.shift, case.heads, scale
+        )
+
+    qkv, table = inputs(case)
+    wanted = gradients(ours(case, "reference"), qkv, table)
+    for a, b in zip(gradients(fast, qkv, table), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_long_windows_take_memory_as_the_map_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All biases of a stripe of 1024 x 4 pixels would take 64 MiB a head."""
+    biases: list[Tensor] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor, scale: float) -> Tensor:
+        biases.append(attn_mask)
+        return torch.zeros_like(q)
+
+    monkeypatch.setattr(window_attention_torch, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(window_attention_torch, "LOGIT_BYTES", 2**20)
+    case = Case((1024, 8), (1024, 4), (0, 2), 2, 1)
+    ours(case, "torch")(*inputs(case, torch.float32, images=1))
+    assert len(biases) == 2 * 1024 * 4 / window_attention_torch.FEWEST_QUERIES
+    assert all(bias.shape == (1, 2, window_attention_torch.FEWEST_QUERIES, 4096) for bias in biases)
+
+
+def test_windows_of_usual_size_are_one_call_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor, scale: float) -> Tensor:
+        calls.append(q.shape[2])
+        return q
+
+    monkeypatch.setattr(window_attention_torch, "scaled_dot_product_attention", attend)
+    case = Case((512, 512), (8, 8), (4, 4), 6, 1)
+    ours(case, "torch")(*inputs(case, torch.float32, images=1))
+    assert calls == [64] * 4
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (1, 2)], ids=str)
 def test_gradcheck(shift: tuple[int, int]) -> None:
     case = Case((4, 4), (2, 4), shift, 1, 2)

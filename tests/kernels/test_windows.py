@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +12,7 @@ from restore.kernels.windows import (
     relative_position_index,
     shift_labels,
     shift_mask,
+    symmetric_index,
     window_partition,
     window_reverse,
 )
@@ -80,3 +82,9 @@ def test_a_mask_parts_what_the_roll_brought_from_the_other_end(
 def test_labels_of_an_axis(shift: int) -> None:
     expected = [0] * 8 + ([1] * (4 - shift) + [2] * shift if shift else [0] * 4)
     assert shift_labels(12, 4, shift).tolist() == expected
+
+
+@given(length=st.integers(1, 6), more=st.integers(0, 20))
+def test_an_axis_grows_symmetrically(length: int, more: int) -> None:
+    wanted = np.pad(np.arange(length), (0, more), mode="symmetric")
+    assert symmetric_index(length, length + more).tolist() == wanted.tolist()

@@ -1,0 +1,113 @@
+"""Attention from all tokens of an image to a small dictionary, and the dictionary's refinement.
+
+Both are a few large products around a softmax, so the definitions are also the fast paths.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from restore.kernels import atd_reference
+
+
+def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Attend from n tokens to the M entries of their image's dictionary by cosine similarity.
+
+        A_im = softmax_m(cos(q_i, k_m) * (1 + clamp(scale_m, 0, 1) * ln M))
+        y_i = sum_m A_im v_m
+
+    with cos 0 where a vector is 0. A is computed in float32 or wider, under autocast too: which
+    entry is nearest decides what tokens are grouped, and half precision would move many of them.
+
+    Args:
+        q: [B, n, r], floating point.
+        k: [B, M, r], dtype and device of q.
+        v: [B, M, C], any floating point dtype; that of the products with A.
+        scale: [M], a sharpness of each entry.
+
+    Returns:
+        y, [B, n, C] in v's dtype (in autocast's where that is on), and A, [B, n, M] in float32, or
+        in float64 for such q.
+
+    Raises:
+        ValueError: a shape does not fit; the message has both sides.
+
+    Source: Zhang et al., "Transcending the Limit of Local Window: Advanced Super-Resolution
+    Transformer with Adaptive Token Dictionary", arXiv:2401.08209 (token dictionary
+    cross-attention).
+    """
+    op = "dictionary_attention"
+    for name, given in (("q", q), ("k", k), ("v", v)):
+        if given.dim() != 3 or given.shape[0] != q.shape[0]:
+            raise ValueError(
+                f"{op}: {name} is {tuple(given.shape)}; expected [B, tokens, channels] with "
+                f"B={q.shape[0]}"
+            )
+    if k.shape[2] != q.shape[2]:
+        raise ValueError(f"{op}: k is {tuple(k.shape)} but q {tuple(q.shape)} has r={q.shape[2]}")
+    entries = k.shape[1]
+    if v.shape[1] != entries or tuple(scale.shape) != (entries,):
+        raise ValueError(
+            f"{op}: v is {tuple(v.shape)} and scale {tuple(scale.shape)}, but k {tuple(k.shape)} "
+            f"has M={entries}"
+        )
+    return atd_reference.dictionary_attention(q, k, v, scale)
+
+
+def refine_dictionary(
+    dictionary: Tensor,
+    x: Tensor,
+    similarity: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    sigma: Tensor,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Move every entry of a dictionary towards the tokens that are most similar to it.
+
+        T_mi = (A_im - mean_m) / sqrt(var_m + eps) * weight_m + bias_m
+        S_mi = softmax_i(T_mi)
+        entry_m <- sigmoid(sigma_m) entry_m + (1 - sigmoid(sigma_m)) sum_i S_mi x_i
+
+    with mean_m and var_m (divided by n) over the n tokens of an image, in training and inference
+    alike. In float32 or wider, under autocast too: S is about 1 / n. (bias_m cancels in the softmax
+    and changes nothing.)
+
+    Args:
+        dictionary: [B, M, C], floating point. Not changed.
+        x: [B, n, C], the tokens, floating point.
+        similarity: [B, n, M], A of `dictionary_attention`.
+        weight: [M].
+        bias: [M].
+        sigma: [M, 1]; large values keep the entry.
+        eps: added to the variance.
+
+    Returns:
+        [B, M, C], dtype and device of dictionary.
+
+    Raises:
+        ValueError: a shape does not fit; the message has both sides.
+
+    Source: Zhang et al., arXiv:2401.08209 (adaptive dictionary refinement).
+    """
+    op = "refine_dictionary"
+    if dictionary.dim() != 3 or x.dim() != 3:
+        raise ValueError(
+            f"{op}: dictionary is {tuple(dictionary.shape)} and x {tuple(x.shape)}; expected "
+            "[B, M, C] and [B, n, C]"
+        )
+    b, entries, c = dictionary.shape
+    expected = {
+        "x": (x, (b, x.shape[1], c)),
+        "similarity": (similarity, (b, x.shape[1], entries)),
+        "weight": (weight, (entries,)),
+        "bias": (bias, (entries,)),
+        "sigma": (sigma, (entries, 1)),
+    }
+    for name, (given, shape) in expected.items():
+        if tuple(given.shape) != shape:
+            raise ValueError(
+                f"{op}: {name} is {tuple(given.shape)}; dictionary {tuple(dictionary.shape)} and x "
+                f"{tuple(x.shape)} need {shape}"
+            )
+    return atd_reference.refine_dictionary(dictionary, x, similarity, weight, bias, sigma, eps)
