@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from restore.archs import hit_sr, swinir
+from restore.archs import atd, cat, cat_unet, drct, hat, hit_sr, srformer, swinir, uformer
 from restore.archs._spec import ArchSpec
 
-ARCHS: tuple[ArchSpec, ...] = (swinir.SPEC, *hit_sr.SPECS)
+ARCHS: tuple[ArchSpec, ...] = (
+    swinir.SPEC,
+    *srformer.SPECS,
+    *hit_sr.SPECS,
+    hat.SPEC,
+    drct.SPEC,
+    uformer.SPEC,
+    atd.SPEC,
+    cat.SPEC,
+    cat_unet.SPEC,
+)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from restore.kernels.windows import Size, relative_offsets
+from restore.kernels.precision import full_precision
+from restore.kernels.windows import Size, counted_round, relative_offsets
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
 
@@ -111,7 +112,7 @@ class PositionMlp(nn.Module):
         """
         weight = self.pos_proj.weight
         offsets = relative_offsets(window_size, weight.device).to(weight.dtype)
-        with torch.autocast(weight.device.type, enabled=False):
+        with full_precision(weight):
             return cast(Tensor, self(offsets))
 
 
@@ -145,23 +146,40 @@ def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 class Remembered:
-    """The result of a computation on parameters, kept until one of them changes.
+    """The results of a computation on parameters, kept until one of these changes.
 
     Values are compared, not versions, so that an edit by any way is seen. Nothing is kept where a
     gradient may be wanted or while tracing.
     """
 
-    def __init__(self) -> None:
-        self._kept: tuple[list[Tensor], Tensor] | None = None
+    sizes = 4  # kept at most: tiles at a picture's edges differ from those inside
 
-    def get(self, parameters: Iterable[Tensor], compute: Callable[[], Tensor]) -> Tensor:
-        """What `compute` gives for the present values of `parameters`."""
+    def __init__(self) -> None:
+        self._kept: tuple[list[Tensor], dict[Size, Tensor]] | None = None
+        self._constants: dict[Size, Tensor] = {}
+
+    def make_constant(self) -> None:
+        """While tracing, give what is kept now: for a copy whose parameters stay as they are."""
+        self._constants = {} if self._kept is None else self._kept[1]
+
+    def get(
+        self, parameters: Iterable[Tensor], size: Size, compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """What `compute` gives for the present values of `parameters`, which depends on `size`."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return compute()
-        now = list(parameters)
-        if self._kept is None or not _same(self._kept[0], now):
-            self._kept = [p.detach().clone() for p in now], compute()
-        return self._kept[1]
+            whole = all(isinstance(side, int) for side in size)  # and not left open by an export
+            constant = self._constants.get(size) if self._constants and whole else None
+            return compute() if constant is None else constant
+        now, kept = list(parameters), self._kept
+        if kept is None or not _same(kept[0], now):
+            kept = [p.detach().clone() for p in now], {}
+        values, results = kept
+        result = results.get(size)
+        if result is None:
+            result = compute()
+            newest = dict(list(results.items())[1 - self.sizes :])
+            self._kept = values, {**newest, size: result}
+        return result
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:
@@ -169,6 +187,13 @@ def _same(one: list[Tensor], other: list[Tensor]) -> bool:
         a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def run_block(block: nn.Module, x: Tensor, recompute: bool) -> Tensor:
+    """What a block makes of x; if told so, its activations are computed again for gradients."""
+    if recompute:
+        return cast(Tensor, checkpoint(block, x, use_reentrant=False))
+    return cast(Tensor, block(x))
 
 
 class Blocks(nn.Module):
@@ -182,19 +207,16 @@ class Blocks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; with use_checkpoint, training recomputes activations."""
         for block in self.blocks:
-            if self.use_checkpoint and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = run_block(block, x, recompute=self.use_checkpoint and self.training)
         return x
 
 
 class ResidualGroup(nn.Module):
     """Blocks, a convolution, and the group's input added: RSTB in SwinIR."""
 
-    def __init__(self, blocks: Iterable[nn.Module], conv: nn.Module, use_checkpoint: bool) -> None:
+    def __init__(self, blocks: nn.Module, conv: nn.Module) -> None:
         super().__init__()
-        self.residual_group = Blocks(blocks, use_checkpoint)
+        self.residual_group = blocks
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
@@ -225,17 +247,35 @@ def reflect_index(length: int, padded: int, device: torch.device) -> Tensor:
 
     The edge pixel is not repeated: 0 1 2 grows to 0 1 2 1 0 1 ...; one pixel is repeated.
     """
-    period = max(2 * (length - 1), 1)
-    at = torch.arange(padded, device=device) % period
+    period = torch.sym_max(2 * (length - 1), 1)
+    at = counted_round(padded, period, device)
     return torch.minimum(at, period - at)
+
+
+def round_up(length: int, unit: int) -> int:
+    """The smallest multiple of `unit` that is not below `length`."""
+    # not -(-length // unit): in an exported graph whole numbers are divided towards zero
+    return (length + unit - 1) // unit * unit
+
+
+def surely_equal(one: int, other: int) -> bool:
+    """Whether two sizes are the same; while `torch.export` leaves them open, whether they must be.
+
+    A comparison would otherwise hold the export to sizes for which it comes out as for one.
+    """
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(one == other)
 
 
 def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
     """Grow [B, H, W, C] at the bottom and right by reflection to multiples of two numbers."""
     for dim, unit in ((1, multiple[0]), (2, multiple[1])):
         length = x.shape[dim]
-        padded = -(-length // unit) * unit
-        if padded != length:
+        padded = round_up(length, unit)
+        if not surely_equal(padded, length):
             x = x.index_select(dim, reflect_index(length, padded, x.device))
     return x
 

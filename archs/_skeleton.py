@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from restore.archs._blocks import (
     RGB_MEAN,
+    Blocks,
     PatchEmbed,
     ResidualGroup,
     body_conv,
@@ -28,12 +29,13 @@ from restore.archs._blocks import (
     on_map,
 )
 from restore.archs._spec import ArchConfig, StateDict
+from restore.kernels.windows import Size
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 ResiConnection = Literal["1conv", "3conv", "identity"]
 NUM_FEAT = 64  # channels of the tails; no official constructor has it as an argument
 SCALES = {
-    "pixelshuffle": (2, 3, 4, 8, 16),
+    "pixelshuffle": (1, 2, 3, 4, 8, 16),
     "pixelshuffledirect": tuple(range(1, 17)),
     "nearest+conv": (2, 4),
     "": (1,),
@@ -41,16 +43,29 @@ SCALES = {
 
 # group, block within it, drop path rate -> a module from [B, H, W, C] to the same
 BlockFactory = Callable[[int, int, float], nn.Module]
+# group, its blocks -> what runs them
+GatherBlocks = Callable[[int, list[nn.Module]], Blocks]
 
 
 @dataclass(frozen=True)
-class OuterConfig(ArchConfig):
+class PatchConfig(ArchConfig):
+    """The argument that stored masks are made for; nothing else depends on it in most nets."""
+
+    img_size: int | tuple[int, int] = 64  # training patch
+
+    @property
+    def patch(self) -> Size:
+        """Rows and columns of a training patch, which stored masks are for."""
+        return self.img_size if isinstance(self.img_size, tuple) else (self.img_size,) * 2
+
+
+@dataclass(frozen=True)
+class OuterConfig(PatchConfig):
     """Constructor arguments of the network around the groups, with the commonest official values.
 
     A family says which tails and group ends its official code has.
     """
 
-    img_size: int | tuple[int, int] = 64  # training patch
     in_chans: int = 3
     embed_dim: int = 60
     num_heads: tuple[int, ...] = (6, 6, 6, 6)  # of each group
@@ -231,15 +246,26 @@ class ResidualConfig(DropRates, SkeletonConfig):
     """The arguments of a net whose groups are `ResidualGroup`s."""
 
 
-def residual_groups(config: ResidualConfig, block: BlockFactory) -> list[nn.Module]:
-    """Groups of blocks, each with its convolution and its input added."""
+def residual_groups(
+    config: ResidualConfig, block: BlockFactory, gather: GatherBlocks | None = None
+) -> list[nn.Module]:
+    """Groups of blocks, each with its convolution and its input added.
+
+    Args:
+        config: of the network.
+        block: makes each block.
+        gather: puts the blocks of a group together; None puts nothing but them one after the other.
+    """
+
+    def plain(group: int, blocks: list[nn.Module]) -> Blocks:
+        return Blocks(blocks, config.use_checkpoint)
+
     return [
         ResidualGroup(
-            [block(group, j, rate) for j, rate in enumerate(rates)],
+            (gather or plain)(group, [block(group, j, rate) for j, rate in enumerate(rates)]),
             body_conv(config.embed_dim, config.resi_connection),
-            config.use_checkpoint,
         )
-        for group, rates in enumerate(drop_path_rates(config.drop_path_rate, config.depths))
+        for group, rates in enumerate(drop_path_rates(config.drop_path_rate, config.group_depths))
     ]
 
 
@@ -299,12 +325,17 @@ def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
     }
 
 
-def skeleton_evidence(config: OuterConfig) -> tuple[str, ...]:
-    """Which keys told the arguments that `read_outer` and `read_skeleton` read."""
+def skeleton_evidence(config: OuterConfig, mlp: str = "mlp") -> tuple[str, ...]:
+    """Which keys told the arguments that `read_outer` and `read_skeleton` read.
+
+    Args:
+        config: what was read.
+        mlp: the official name of a block's MLP.
+    """
     return (
         f"conv_first.weight: embed_dim {config.embed_dim}, in_chans {config.in_chans}",
-        f"blocks of each group: depths {list(config.group_depths)}",
-        f"mlp.fc1.weight: mlp_ratio {config.mlp_ratio:g}",
+        f"blocks of each group: {list(config.group_depths)}",
+        f"{mlp}.fc1.weight: mlp_ratio {config.mlp_ratio:g}",
         f"tail: upsampler {config.upsampler!r}, upscale {config.upscale}",
         f"conv_after_body: resi_connection {config.resi_connection!r}",
     )

@@ -145,13 +145,23 @@ class PublishedPadding:
 
     Published scores depend on it. mode: "reflect" does not repeat the edge pixel, "symmetric"
     does. always: grow by a whole multiple where the image already fits. square: centre the image
-    in a square.
+    in a square, which goes with zeros alone; else it is grown at the right and bottom.
     """
 
     mode: Literal["reflect", "symmetric", "zeros"]
     multiple: int
     always: bool = False
     square: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no script does (ValueError)."""
+        if self.square and self.mode != "zeros":
+            raise ValueError(f"square goes with zeros alone; found {self.mode!r}")
+
+
+def window_size(config: ArchConfig) -> str:
+    """The window, in words, of networks with windows of one size."""
+    return str(config["window_size"])
 
 
 def no_published_padding(config: Any) -> PublishedPadding | None:
@@ -177,3 +187,5 @@ class ArchSpec:
     input_rule: Callable[[Any], InputRule]
     derived: Callable[[Any], dict[str, Callable[[], Tensor]]]  # official buffers, by key
     published_padding: Callable[[Any], PublishedPadding | None] = no_published_padding
+    windows: Callable[[Any], str] = window_size  # in words
+    overflows_fp16: bool = False  # measured with trained weights, see docs/precision.md

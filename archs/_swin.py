@@ -6,18 +6,82 @@ arXiv:2108.10257. Parameter names are the official ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from restore.archs._blocks import DropPath, IgnoresDerived, Mlp
+from restore.archs._skeleton import (
+    BlockFactory,
+    ResidualConfig,
+    SwinSkeleton,
+    Upsampler,
+    residual_groups,
+)
+from restore.archs._spec import Doubt, StateDict
 from restore.kernels.reference import MASKED
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size, relative_position_index, shift_mask
 
 TABLE = "attn.relative_position_bias_table"  # of a block
+
+
+@dataclass(frozen=True)
+class SwinConfig(ResidualConfig):
+    """Constructor arguments of a net of square windows with a bias table, with SwinIR's defaults.
+
+    img_size changes nothing unless it is window_size or less.
+    """
+
+    window_size: int = 8
+    qkv_bias: bool = True
+    qk_scale: float | None = None  # None: head_dim ** -0.5
+    attn_drop_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
+        if any(heads < 1 or self.embed_dim % heads for heads in self.num_heads):
+            raise ValueError(f"num_heads {self.num_heads} do not divide embed_dim {self.embed_dim}")
+        if self.window_and_shift[0] < 1:
+            raise ValueError(
+                f"window_size {self.window_size} and img_size {self.img_size}: expected 1 or more"
+            )
+        if self.attn_drop_rate:
+            raise ValueError(
+                f"attn_drop_rate={self.attn_drop_rate}; only 0, as in all official models"
+            )
+
+    @property
+    def window_and_shift(self) -> tuple[int, int]:
+        """Side of a window and roll of odd blocks: no roll where a patch is one window."""
+        if min(self.patch) <= self.window_size:
+            return min(self.patch), 0
+        return self.window_size, self.window_size // 2
+
+
+@dataclass(frozen=True)
+class HybridConfig(SwinConfig):
+    """The arguments of HAT's constructor, which DRCT's has too, with the defaults of HAT x4."""
+
+    embed_dim: int = 180
+    depths: tuple[int, ...] = (6,) * 6
+    num_heads: tuple[int, ...] = (6,) * 6
+    upscale: int = 4
+    upsampler: Upsampler = "pixelshuffle"
+    window_size: int = 16
+    compress_ratio: int = 3  # of C to the channels between the two convolutions
+    squeeze_factor: int = 30  # of C to the channels of the channel attention
+    conv_scale: float = 0.01  # factor of the convolution branch
+    overlap_ratio: float = 0.5  # by which windows of keys are wider than those of queries
+
+    upsamplers: ClassVar[tuple[str, ...]] = ("pixelshuffle",)
+    resi_connections: ClassVar[tuple[str, ...]] = ("1conv", "identity")
 
 
 def bias_table(rows: int, num_heads: int) -> nn.Parameter:
@@ -57,7 +121,7 @@ class WindowAttention(IgnoresDerived):
         self.num_heads = num_heads
         self.scale = qk_scale
         self.relative_position_bias_table = bias_table((2 * window_size - 1) ** 2, num_heads)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv: nn.Module = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop)
 
@@ -74,10 +138,28 @@ class WindowAttention(IgnoresDerived):
         return cast(Tensor, self.proj_drop(self.proj(y)))
 
 
-class SwinBlock(IgnoresDerived):
-    """Attention, then an MLP of `hidden` channels, each behind a norm and added."""
+class AttentionBlock(IgnoresDerived):
+    """Attention, then an MLP, each behind a norm and added; each [B, H, W, C] to the same."""
 
     derived = ("attn_mask",)
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = attn
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return y
+
+
+class SwinBlock(AttentionBlock):
+    """Attention in square windows, then an MLP of `hidden` channels."""
 
     def __init__(
         self,
@@ -92,9 +174,7 @@ class SwinBlock(IgnoresDerived):
         drop: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(
+        attn = WindowAttention(
             dim,
             num_heads,
             window_size,
@@ -103,15 +183,36 @@ class SwinBlock(IgnoresDerived):
             qk_scale=qk_scale,
             drop=drop,
         )
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, hidden, drop)
+        super().__init__(dim, attn, Mlp(dim, hidden, drop), drop_path)
+
+
+class PaddedSkeleton(SwinSkeleton):
+    """A net that reflects at the right and bottom to multiples of its window, and crops after.
+
+    The smallest side is half a window plus one; `restore.Model` takes any.
+
+    Args:
+        config: of the network.
+        block: makes each block of a group.
+        window_size: side of a window, in pixels.
+    """
+
+    def __init__(self, config: ResidualConfig, block: BlockFactory, window_size: int) -> None:
+        super().__init__(
+            config,
+            residual_groups(config, block),
+            patch_norm=config.patch_norm,
+            drop_rate=config.drop_rate,
+        )
+        self.window_size = window_size
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
-        return y
+        """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
+        h, w = x.shape[2:]
+        bottom, right = -h % self.window_size, -w % self.window_size
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode="reflect")
+        return super().forward(x)[:, :, : h * self.upscale, : w * self.upscale]
 
 
 def stored_index(window_size: int) -> Callable[[], Tensor]:
@@ -121,9 +222,38 @@ def stored_index(window_size: int) -> Callable[[], Tensor]:
 
 def stored_mask(img_size: Size, window_size: int, shift: int) -> Callable[[], Tensor]:
     """What makes the mask buffer of official files: [n, N, N] float32, 0 or -100."""
+    return stored_rectangle_mask(img_size, (window_size, window_size), (shift, shift))
+
+
+def stored_rectangle_mask(img_size: Size, window_size: Size, shift: Size) -> Callable[[], Tensor]:
+    """The same for windows of any sides."""
 
     def mask() -> Tensor:
-        apart = shift_mask(*img_size, (window_size, window_size), (shift, shift))
+        apart = shift_mask(*img_size, window_size, shift)
         return torch.zeros(apart.shape).masked_fill(apart, MASKED)
 
     return mask
+
+
+def read_img_size(state: StateDict, window: int, shifts: bool) -> tuple[int, tuple[Doubt, ...]]:
+    """The training patch, from the number of windows of a stored mask, and what is doubtful of it.
+
+    Args:
+        state: keys under official names.
+        window: side of a window.
+        shifts: whether the net has blocks whose windows may be shifted.
+
+    Returns:
+        Pixels, 0 where nothing tells them.
+    """
+    masks = [v.shape[0] for k, v in state.items() if k.endswith(".attn_mask")]
+    if masks and math.isqrt(masks[0]) ** 2 == masks[0]:
+        return math.isqrt(masks[0]) * window, ()
+    indexed = any(k.endswith("relative_position_index") for k in state)
+    if masks or not indexed or not shifts:
+        return 0, ()
+    text = (
+        "it stores index buffers but no attn_mask: taken as shifted windows whose masks were "
+        f"stripped; if it was trained on patches of one window, give img_size={window}"
+    )
+    return 0, (Doubt(("img_size",), text),)

@@ -148,7 +148,7 @@ class Correlation(nn.Module):
             qv,
             self.spatial_linear.weight,
             self.spatial_linear.bias,
-            self._bias.get(self.pos.parameters(), self.position_bias),
+            self._bias.get(self.pos.parameters(), self.window_size, self.position_bias),
             self.window_size,
             reduction=self.reduction,
             num_heads=self.num_heads,
@@ -336,6 +336,8 @@ def _spec(name: str) -> ArchSpec:
         in_channels=lambda config: config.in_chans,
         input_rule=lambda config: _input_rule(name, config),
         derived=lambda config: _derived(name, config),
+        windows=lambda config: ", ".join(str(rows) for rows, _ in config.windows),
+        overflows_fp16=True,  # no softmax, and each branch is normalised only at its end
     )
 
 

@@ -15,64 +15,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from restore.archs._blocks import hidden_features
 from restore.archs._skeleton import (
     BLOCK,
-    ResidualConfig,
-    SwinSkeleton,
     has_skeleton,
     read_skeleton,
-    residual_groups,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, PublishedPadding, Reading, StateDict
-from restore.archs._swin import TABLE, SwinBlock, stored_index, stored_mask
+from restore.archs._spec import ArchSpec, InputRule, PublishedPadding, Reading, StateDict
+from restore.archs._swin import (
+    TABLE,
+    PaddedSkeleton,
+    SwinBlock,
+    SwinConfig,
+    read_img_size,
+    stored_index,
+    stored_mask,
+)
 
 
 @dataclass(frozen=True)
-class SwinIRConfig(ResidualConfig):
+class SwinIRConfig(SwinConfig):
     """The official constructor's arguments; defaults are those of the lightweight x2 model.
 
-    img_size changes nothing unless it is window_size or less; img_range is 255 in the official
-    JPEG models.
+    img_range is 255 in the official JPEG models.
     """
 
-    window_size: int = 8
-    qkv_bias: bool = True
-    qk_scale: float | None = None  # None: head_dim ** -0.5
-    attn_drop_rate: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Refuse values that name no network (ValueError)."""
-        super().__post_init__()
-        if any(self.embed_dim % heads for heads in self.num_heads):
-            raise ValueError(f"num_heads {self.num_heads} do not divide embed_dim {self.embed_dim}")
-        if self.window_and_shift[0] < 1:
-            raise ValueError(
-                f"window_size {self.window_size} and img_size {self.img_size}: expected 1 or more"
-            )
-        if self.attn_drop_rate:
-            raise ValueError(
-                f"attn_drop_rate={self.attn_drop_rate}; only 0, as in all official models"
-            )
-
-    @property
-    def window_and_shift(self) -> tuple[int, int]:
-        """Side of a window and roll of odd blocks: no roll where a patch is one window."""
-        size = self.img_size if isinstance(self.img_size, int) else min(self.img_size)
-        if size <= self.window_size:
-            return size, 0
-        return self.window_size, self.window_size // 2
-
-
-class SwinIR(SwinSkeleton):
-    """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped.
-
-    Reflects at the right and bottom to multiples of the window, so the smallest side is half a
-    window plus one; `restore.Model` takes any.
-    """
+class SwinIR(PaddedSkeleton):
+    """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
 
     def __init__(self, config: SwinIRConfig) -> None:
         window, shift = config.window_and_shift
@@ -90,21 +62,7 @@ class SwinIR(SwinSkeleton):
                 drop_path=rate,
             )
 
-        super().__init__(
-            config,
-            residual_groups(config, block),
-            patch_norm=config.patch_norm,
-            drop_rate=config.drop_rate,
-        )
-        self.window_size = config.window_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
-        h, w = x.shape[2:]
-        bottom, right = -h % self.window_size, -w % self.window_size
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom), mode="reflect")
-        return super().forward(x)[:, :, : h * self.upscale, : w * self.upscale]
+        super().__init__(config, block, config.window_size)
 
 
 FIRST = BLOCK.format(0, 0)
@@ -126,7 +84,7 @@ def read_config(state: StateDict) -> Reading:
     common = read_skeleton(state, heads=BLOCK.format("{}", 0) + TABLE)
     window = (math.isqrt(state[FIRST + TABLE].shape[0]) + 1) // 2
     jpeg = window == 7  # chosen against the 8 x 8 blocks of JPEG; trained on 0..255
-    img_size, doubts = _read_img_size(state, window, common["depths"])
+    img_size, doubts = read_img_size(state, window, shifts=max(common["depths"]) > 1)
     config = SwinIRConfig(
         **common,
         img_size=img_size or (126 if jpeg else 64),
@@ -143,28 +101,10 @@ def read_config(state: StateDict) -> Reading:
     return Reading(config, evidence, doubts)
 
 
-def _read_img_size(
-    state: StateDict, window: int, depths: tuple[int, ...]
-) -> tuple[int | None, tuple[Doubt, ...]]:
-    masks = [v.shape[0] for k, v in state.items() if k.endswith(".attn_mask")]
-    if masks and math.isqrt(masks[0]) ** 2 == masks[0]:
-        return math.isqrt(masks[0]) * window, ()
-    indexed = any(k.endswith(".relative_position_index") for k in state)
-    if masks or not indexed or max(depths) < 2:
-        return None, ()
-    text = (
-        "it stores index buffers but no attn_mask: taken as shifted windows whose masks were "
-        f"stripped; if it was trained on patches of one window, give img_size={window}"
-    )
-    return None, (Doubt(("img_size",), text),)
-
-
 def derived(config: SwinIRConfig) -> dict[str, Callable[[], Tensor]]:
     """The buffers that official files hold beside the parameters, by key."""
     window, shift = config.window_and_shift
-    size = config.img_size if isinstance(config.img_size, tuple) else (config.img_size,) * 2
-
-    index, mask = stored_index(window), stored_mask(size, window, shift)
+    index, mask = stored_index(window), stored_mask(config.patch, window, shift)
     buffers: dict[str, Callable[[], Tensor]] = {}
     for group, depth in enumerate(config.depths):
         for block in range(depth):

@@ -31,7 +31,35 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"upscale": 1, "upsampler": "", "embed_dim": 180},
     ],
     **{name: [{"upscale": 2}, {"upscale": 4}] for name in ("HiT_SIR", "HiT_SNG", "HiT_SRF")},
+    "SRFormer": [
+        {"upscale": 2, "upsampler": "pixelshuffledirect", "embed_dim": 60},
+        {"upscale": 4, "upsampler": "pixelshuffle", "embed_dim": 180, "window_size": 22},
+    ],
+    "HAT": [
+        {"upscale": 2},
+        {"upscale": 4},
+        {"upscale": 4, "embed_dim": 144, "compress_ratio": 24, "squeeze_factor": 24},
+    ],
+    "DRCT": [{"upscale": 2}, {"upscale": 4}],
+    "Uformer": [{"embed_dim": 16}, {"embed_dim": 32}],
+    "ATD": [
+        {"upscale": 2},
+        {
+            "upscale": 4,
+            "upsampler": "pixelshuffle",
+            "embed_dim": 210,
+            "num_heads": [6, 6, 6, 6],
+            "mlp_ratio": 2.0,
+            "category_size": 256,
+            "num_tokens": 128,
+            "reducted_dim": 20,
+            "convffn_kernel_size": 5,
+        },
+    ],
 }
+
+GROUPWISE = ("depths", "num_heads")  # one number for each group
+U_SHAPED = ("Uformer", "CAT_Unet")  # need all their groups
 
 
 def main() -> None:
@@ -98,7 +126,7 @@ def fit(x: list[int], y: list[int]) -> tuple[float, float]:
 def ask(name: str, case: dict[str, Any], side: int) -> dict[str, Any]:
     """What a fresh process finds; without a name, what it knows of the machine."""
     command = [sys.executable, __file__, "--child", name, json.dumps(case), str(side)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TARGET.parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TARGET.parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} {case} at {side}: {done.stderr}")
@@ -128,7 +156,7 @@ def child(name: str, case: dict[str, Any], side: int) -> None:
     spec = next(spec for spec in ARCHS if spec.name == name)
     config = spec.config().replaced(case, "benchmark")
     # Groups run one after the other and keep nothing, so two have the peak of them all.
-    short = {key: config[key][:2] for key in ("depths", "num_heads") if key in config}
+    short = {} if name in U_SHAPED else {k: config[k][:2] for k in GROUPWISE if k in config}
     heads = {"num_heads": [6] * 2} if case.get("embed_dim") == 180 else {}
     config = config.replaced({**short, **heads}, "benchmark")
     model = Model(spec, config, spec.build(config).eval(), name=name)

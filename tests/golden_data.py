@@ -130,6 +130,14 @@ def skeleton(variant: str) -> dict[str, Any]:
     return content
 
 
+def empty_state(variant: str) -> dict[str, Tensor]:
+    """All keys of an official file, buffers too, with zeros that take no memory."""
+    return {
+        key: torch.zeros((), dtype=DTYPES[entry["dtype"]]).expand(entry["shape"])
+        for key, entry in skeleton(variant)["keys"].items()
+    }
+
+
 def tiny_names() -> list[str]:
     return sorted(path.stem for path in (FOLDER / "tiny").glob("*.npz"))
 
@@ -169,11 +177,36 @@ def small_cases(arch: str) -> list[Tiny]:
     return sorted(cases, key=lambda case: sum(math.prod(v["shape"]) for v in case.keys.values()))
 
 
+# settings that leave no trace in official files either, buffers or not
+NEVER_TOLD = {"Uformer": ("img_size", "shift_flag")}
+
+
+def never_told(official: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an official variant that a user must give even with the official file."""
+    return {name: official["config"][name] for name in NEVER_TOLD.get(official["class"], ())}
+
+
+WINDOWS = ("block_name", "split_size_0", "split_size_1")  # of CAT
+
+
+def told_by_buffers(official: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the buffers of an official variant tell and other variants share shapes."""
+    config = official["config"]
+    shared = official["class"] == "CAT" and (config["mlp_ratio"], config["in_chans"]) == (4, 3)
+    return {name: config[name] for name in WINDOWS} if shared else {}
+
+
 def untold(case: Tiny) -> dict[str, Any]:
     """The settings of a small network that leave no trace in its weights: what a user must give."""
     names = {
+        **NEVER_TOLD,
         "HiT_SIR": ("img_size", "base_win_size", "hier_win_ratios"),
         "HiT_SRF": ("img_size", "base_win_size", "hier_win_ratios"),
         "HiT_SNG": ("img_size",),
+        "HAT": ("img_size", "conv_scale"),
+        "SRFormer": ("img_size",),
+        "ATD": ("img_size", "category_size"),
+        "CAT": (*WINDOWS, "img_range"),
+        "CAT_Unet": ("split_size_0",),
     }.get(case.arch, ())
     return {name: case.config[name] for name in names}

@@ -14,14 +14,17 @@ from golden_data import (
     Tiny,
     committed_outputs,
     cotangent,
+    empty_state,
     image,
     is_known,
+    never_told,
     outputs,
     parameters,
     skeleton,
     spec_of,
     tiny,
     tiny_names,
+    told_by_buffers,
     untold,
     variants,
     with_garbage,
@@ -137,14 +140,6 @@ def test_buffers_that_are_saved_are_the_authors_own(name: str) -> None:
             assert torch.equal(stored, value), key
 
 
-def empty_state(variant: str) -> dict[str, Tensor]:
-    """All keys of an official file, buffers too, with zeros that take no memory."""
-    return {
-        key: torch.zeros((), dtype=DTYPES[entry["dtype"]]).expand(entry["shape"])
-        for key, entry in skeleton(variant)["keys"].items()
-    }
-
-
 @pytest.mark.parametrize(
     "variant",
     [
@@ -157,7 +152,7 @@ def test_an_official_file_is_read_as_what_it_is(variant: str) -> None:
     official = skeleton(variant)
     state = {official["prefix"] + key: value for key, value in empty_state(variant).items()}
     key = official["checkpoint_key"]
-    model = load({key: state} if key else state, device="cpu")
+    model = load({key: state} if key else state, device="cpu", config=never_told(official))
     assert model.arch == official["class"]
     assert dict(model.config) == official["config"]
     assert model.scale == official["scale"]
@@ -172,7 +167,7 @@ def test_an_official_file_is_read_as_what_it_is(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", [v for v in variants() if is_known(skeleton(v)["class"])])
 def test_an_official_file_without_its_buffers(variant: str) -> None:
-    """The training patch then leaves no trace; everything else is the same."""
+    """The training patch then leaves no trace; what else leaves none is told to be in doubt."""
     official = skeleton(variant)
     state = {
         key: value
@@ -180,8 +175,10 @@ def test_an_official_file_without_its_buffers(variant: str) -> None:
         if official["keys"][key]["kind"] == "param"
     }
     reading = spec_of(official["class"]).read_config(state)
-    assert {**reading.config, "img_size": 0} == {**official["config"], "img_size": 0}
-    assert reading.doubts == ()
+    given = {**never_told(official), **told_by_buffers(official)}
+    aside = dict.fromkeys(["img_size", *given])
+    assert {**reading.config, **aside} == {**official["config"], **aside}
+    assert {field for doubt in reading.doubts for field in doubt.fields} == given.keys()
 
 
 @pytest.mark.parametrize("variant", [v for v in variants() if not is_known(skeleton(v)["class"])])
@@ -221,7 +218,8 @@ def full_size(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
     official = skeleton(name)
     spec_of(official["class"])
     state = parameters(official["keys"])
-    model = load(state, device="cpu", dtype=dtype)
+    given = {**never_told(official), **told_by_buffers(official)}
+    model = load(state, device="cpu", dtype=dtype, config=given)
     with np.load(outputs()[name]) as numbers:
         stored, largest = torch.from_numpy(numbers["y"]), float(numbers["max_abs_y"])
         x = image(int(numbers["seed"]), tuple(int(side) for side in numbers["x_shape"]))

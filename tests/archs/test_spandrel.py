@@ -7,12 +7,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
-from golden_data import image, recipe
-from torch import Tensor
+from spandrel_peer import assert_it_loads_what_we_save, assert_the_same_output, build
 
 from restore.archs import swinir
-from restore.loading import load
 from restore.model import Model
 
 # its code asks PyTorch for what PyTorch is about to change
@@ -47,28 +44,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def build(changes: dict[str, Any]) -> Model:
-    """A small network with the formula's weights."""
-    settings: dict[str, Any] = {
-        "img_size": 24,
-        "embed_dim": 24,
-        "depths": (2, 2),
-        "num_heads": (3, 3),
-        **changes,
-    }
-    config = swinir.SwinIRConfig(**settings)
-    net = swinir.SwinIR(config)
-    state = {
-        key: torch.from_numpy(recipe(key, tuple(value.shape)))
-        for key, value in net.state_dict().items()
-    }
-    return load(state, device="cpu", config=dict(config))
-
-
-def run(model: Model, theirs: Any, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    x = image(0, (2, model.in_channels, *shape))
-    with torch.inference_mode():
-        return model(x), theirs.model.cpu().eval()(x)
+def small(name: str) -> Model:
+    changes = {"img_size": 24, "embed_dim": 24, "depths": (2, 2), "num_heads": (3, 3)}
+    return build(swinir.SPEC, {**changes, **CASES[name]})
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (19, 30)], ids=["whole windows", "padded"])
@@ -76,15 +54,9 @@ def run(model: Model, theirs: Any, shape: tuple[int, int]) -> tuple[Tensor, Tens
 def test_the_same_weights_give_the_same_output(
     spandrel: ModuleType, name: str, shape: tuple[int, int]
 ) -> None:
-    model = build(CASES[name])
+    model = small(name)
     theirs = spandrel.ModelLoader("cpu").load_from_state_dict(model.official_state_dict())
-    assert theirs.architecture.id == "SwinIR"
-    assert theirs.scale == model.scale
-    # what weights do not tell spandrel assumes too; the comparison is of the networks
-    theirs.model.img_range = model.config["img_range"]
-    ours, other = run(model, theirs, shape)
-    # both are within 1e-5 of the exact result, relative to its largest value
-    assert (ours - other).abs().max() <= 2e-5 * other.abs().max()
+    assert_the_same_output(model, theirs, shape)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -92,9 +64,4 @@ def test_the_same_weights_give_the_same_output(
 def test_what_we_save_spandrel_loads(
     spandrel: ModuleType, name: str, suffix: str, tmp_path: Path
 ) -> None:
-    model = build(CASES[name])
-    model.save(tmp_path / f"net{suffix}")
-    theirs = spandrel.ModelLoader("cpu").load_from_file(tmp_path / f"net{suffix}")
-    theirs.model.img_range = model.config["img_range"]
-    ours, other = run(model, theirs, (16, 21))
-    assert (ours - other).abs().max() <= 2e-5 * other.abs().max()
+    assert_it_loads_what_we_save(small(name), spandrel, tmp_path / f"net{suffix}", (16, 21))

@@ -1,0 +1,262 @@
+"""Cross aggregation: a block whose halves of the channels attend in windows of two directions.
+
+Windows are rectangles and their transposes, or stripes along a whole side of the map. A window's
+sides are given for the first half of the channels; the second has them exchanged. 0 stands for the
+whole side.
+
+Shape letters: B images, H rows, W columns, C channels, N pixels of a window, n windows in the map.
+
+Source: Chen et al., "Cross Aggregation Transformer for Image Restoration", arXiv:2211.13654,
+sections 3.2 and 3.3. Parameter names are those of the official files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from restore.archs._blocks import (
+    DropPath,
+    IgnoresDerived,
+    Mlp,
+    PositionMlp,
+    Remembered,
+    hidden_features,
+    on_map,
+)
+from restore.archs._skeleton import DropRates, PatchConfig
+from restore.archs._spec import StateDict
+from restore.archs._swin import stored_rectangle_mask
+from restore.kernels.window_attention import window_attention
+from restore.kernels.windows import Size, relative_offsets, relative_position_index
+
+LEAST_DIM = 32  # the position MLP has a 32nd of the channels
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks one after the other at one size of the map."""
+
+    name: str  # of its blocks' official keys, before the number
+    depth: int
+    dim: int
+    num_heads: int  # of both halves of the channels together
+    window: Size  # of the first half; 0 stands for the whole side
+
+    @property
+    def windows(self) -> tuple[Size, Size]:
+        """Of the first and of the second half of the channels."""
+        return self.window, (self.window[1], self.window[0])
+
+
+@dataclass(frozen=True)
+class CrossConfig(DropRates, PatchConfig):
+    """Constructor arguments that the networks of such blocks share."""
+
+    depth: tuple[int, ...] = (6,) * 6  # blocks of each group or level
+    split_size_0: tuple[int, ...] = (2, 2, 2, 4, 4, 4)  # pixels, of each group or level
+    split_size_1: tuple[int, ...] = (0,) * 6
+    num_heads: tuple[int, ...] = (6,) * 6
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    qk_scale: float | None = None  # None: head_dim ** -0.5
+    attn_drop_rate: float = 0.0
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All blocks, in the order of the official keys."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
+        if self.attn_drop_rate:
+            raise ValueError(
+                f"attn_drop_rate={self.attn_drop_rate}; only 0, as in all official models"
+            )
+        for name in ("num_heads", "split_size_0", "split_size_1"):
+            if len(self[name]) != len(self.depth):
+                raise ValueError(f"{name} {self[name]} does not go with depth {list(self.depth)}")
+        for stage in self.stages:
+            self._check(stage)
+
+    def _check(self, stage: Stage) -> None:
+        dim, heads = stage.dim, stage.num_heads
+        if dim < LEAST_DIM or heads < 2 or dim % 2 or heads % 2 or dim % heads:
+            raise ValueError(
+                f"{stage.name} has {dim} channels and {heads} heads; expected {LEAST_DIM} channels "
+                "or more, and an even number of heads that divides them"
+            )
+        if min(stage.window) < 0 or max(stage.window) < 1:
+            raise ValueError(f"{stage.name} has windows of {stage.window} pixels")
+        if any(side % (split or 1) for side in self.patch for split in stage.window):
+            raise ValueError(
+                f"img_size {self.img_size} is no multiple of the windows' sides in {stage.name}, "
+                f"{stage.window}; give img_size too"
+            )
+
+    @property
+    def drop_after_projection(self) -> float:
+        """Rate at which values are dropped between attention and its residual, in training."""
+        return 0.0
+
+
+class StripeAttention(IgnoresDerived):
+    """Attention of one half of the channels, with a position bias from an MLP."""
+
+    derived = ("rpe_biases", "relative_position_index")
+
+    def __init__(self, dim: int, num_heads: int, window: Size, shifted: bool) -> None:
+        super().__init__()
+        self.window = window
+        self.shift = shift_of(window) if shifted else (0, 0)
+        self.num_heads = num_heads
+        self.pos = PositionMlp(dim // 4 // 4, num_heads)
+        self._table = Remembered()
+
+    def forward(self, qkv: Tensor, scale: float | None) -> Tensor:
+        """[B, H, W, 3, C] to [B, H, W, C]; H and W are multiples of the window's sides."""
+        window = (self.window[0] or qkv.shape[1], self.window[1] or qkv.shape[2])
+        table = self._table.get(self.pos.parameters(), window, lambda: self.pos.table(window))
+        return window_attention(
+            qkv, table, window, self.shift, num_heads=self.num_heads, scale=scale
+        )
+
+
+def shift_of(window: Size) -> Size:
+    """Roll of a shifted block: half a window, and none along a whole side."""
+    return window[0] // 2, window[1] // 2
+
+
+class CrossAggregationBlock(IgnoresDerived):
+    """Attention of both halves of the channels and a convolution of the values, then an MLP.
+
+        a = [attend_0(q_0, k_0, v_0), attend_1(q_1, k_1, v_1)] + dwconv(v)
+
+    Args:
+        config: of the network.
+        stage: that the block is in.
+        shifted: whether its windows are rolled by half of them.
+        drop_path: rate.
+    """
+
+    derived = ("attn_mask_0", "attn_mask_1")
+
+    def __init__(
+        self, config: CrossConfig, stage: Stage, *, shifted: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        dim = stage.dim
+        self.scale = config.qk_scale
+        self.qkv = nn.Linear(dim, 3 * dim, bias=config.qkv_bias)
+        self.norm1 = nn.LayerNorm(dim)
+        self.attns = nn.ModuleList(
+            StripeAttention(dim // 2, stage.num_heads // 2, window, shifted)
+            for window in stage.windows
+        )
+        self.get_v = nn.Conv2d(dim, dim, 3, 1, 1, groups=dim)
+        self.proj = nn.Linear(dim, dim)
+        self.proj_drop = nn.Dropout(config.drop_after_projection)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, hidden_features(dim, config.mlp_ratio), config.drop_rate)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the windows' sides."""
+        y = self.proj_drop(self.proj(self._aggregate(self.norm1(x))))
+        x = x + self.drop_path(y)
+        return x + cast(Tensor, self.drop_path(self.mlp(self.norm2(x))))
+
+    def _aggregate(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, -1))  # [B, H, W, 3, C]
+        halves = zip(self.attns, qkv.chunk(2, dim=-1), strict=True)
+        y = torch.cat([attend(half, self.scale) for attend, half in halves], dim=-1)
+        return y + on_map(self.get_v, qkv[:, :, :, 2].contiguous())
+
+
+def stage_blocks(
+    config: CrossConfig, stage: Stage, rates: Sequence[float]
+) -> list[CrossAggregationBlock]:
+    """The blocks of a stage, every second one shifted; `rates` are those of dropping paths."""
+    return [
+        CrossAggregationBlock(config, stage, shifted=j % 2 == 1, drop_path=rate)
+        for j, rate in enumerate(rates)
+    ]
+
+
+def derived(config: CrossConfig) -> dict[str, Callable[[], Tensor]]:
+    """The buffers that official files hold beside the parameters, by key.
+
+    Stages of the same windows share the functions, so that equal buffers can be made once.
+    """
+    made: dict[Size, dict[str, Callable[[], Tensor]]] = {}
+    buffers: dict[str, Callable[[], Tensor]] = {}
+    for stage in config.stages:
+        if stage.window not in made:
+            made[stage.window] = _block_buffers(config.patch, stage.windows)
+        for j in range(stage.depth):
+            for name, make in made[stage.window].items():
+                if j % 2 or not name.startswith("attn_mask"):
+                    buffers[f"{stage.name}.{j}.{name}"] = make
+    return buffers
+
+
+def _block_buffers(patch: Size, windows: tuple[Size, Size]) -> dict[str, Callable[[], Tensor]]:
+    buffers: dict[str, Callable[[], Tensor]] = {}
+    for k, window in enumerate(windows):
+        sides = (window[0] or patch[0], window[1] or patch[1])
+        if any(shift_of(window)):
+            buffers[f"attn_mask_{k}"] = stored_rectangle_mask(patch, sides, shift_of(window))
+        if 0 not in window:
+            buffers[f"attns.{k}.rpe_biases"] = _stored_offsets(window)
+            buffers[f"attns.{k}.relative_position_index"] = _stored_index(window)
+    return buffers
+
+
+def _stored_offsets(window: Size) -> Callable[[], Tensor]:
+    return lambda: relative_offsets(window).float()
+
+
+def _stored_index(window: Size) -> Callable[[], Tensor]:
+    return lambda: relative_position_index(window)
+
+
+def heads_key(name: str) -> str:
+    """Key of a tensor with one row for each head of half the channels in a stage's first block."""
+    return f"{name}.0.attns.0.pos.pos3.2.weight"
+
+
+def read_window(state: StateDict, name: str) -> tuple[Size | None, int]:
+    """The window of a stage's first half and the side of the training patch, from its buffers.
+
+    Only shapes are looked at. They do not tell a rectangle's rows from its columns: there are
+    fewer rows, as in the official models.
+
+    Args:
+        state: keys under official names.
+        name: of the stage.
+
+    Returns:
+        None and 0 where the buffers do not tell.
+    """
+    mask = state.get(f"{name}.1.attn_mask_0")  # [n, N, N]
+    offsets = state.get(f"{name}.0.attns.0.rpe_biases")  # [(2 wh - 1)(2 ww - 1), 2]
+    index = state.get(f"{name}.0.attns.0.relative_position_index")  # [N, N]
+    n, pixels = (0, 0) if mask is None else mask.shape[:2]
+    side = math.isqrt(n * pixels)
+    if side * side != n * pixels:
+        return None, 0
+    if offsets is None:
+        # stripes: n = side / split, N = side * split
+        return ((0, pixels // side) if side and pixels % side == 0 else None), side
+    pixels = 0 if index is None else index.shape[0]
+    both = (4 * pixels + 1 - offsets.shape[0]) // 2  # wh + ww
+    rows = (both - math.isqrt(max(both * both - 4 * pixels, 0))) // 2
+    cols = both - rows
+    fits = rows > 0 and rows * cols == pixels and (2 * rows - 1) * (2 * cols - 1) == len(offsets)
+    return ((rows, cols) if fits else None), side
