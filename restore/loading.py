@@ -21,12 +21,21 @@ from restore.checkpoint import Checkpoint, read_checkpoint, unwrap
 from restore.devices import resolve_device, resolve_dtype
 from restore.errors import CheckpointError, UsageError
 from restore.model import Model
+from restore.rescaling import for_scale, in_words, transplanted
 
 SHOWN = 4  # keys named in a message before "and N more"
 
 
 class AmbiguousCheckpointWarning(UserWarning):
     """Weights fit more than one network and the documented one was taken."""
+
+
+class PrecisionWarning(UserWarning):
+    """The arithmetic that was asked for cannot hold a network's values and another was taken."""
+
+
+class PartlyLoadedWarning(UserWarning):
+    """A network was built for another scale than its weights', and parts of it are untrained."""
 
 
 def load(
@@ -36,6 +45,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     arch: str | None = None,
     config: Mapping[str, Any] | None = None,
+    scale: int | None = None,
 ) -> Model:
     """Load weights of any known architecture; family and settings are read from the weights.
 
@@ -47,6 +57,11 @@ def load(
         arch: official class name ("SwinIR", "HiT_SRF"), to try that one alone.
         config: official constructor names to values, for what weights do not tell (img_range) or
             tell wrongly. They are obeyed, not checked against what was read.
+        scale: to fine-tune weights of one scale to another: output pixels per input pixel of the
+            network to build. Where it is not the weights' own, every tensor is taken over whose
+            name and shape fit, and the others, all in the tail, are drawn as the network draws
+            them (torch.manual_seed makes them the same again): `Model.new_keys` names them, and
+            pictures are useless until they are trained.
 
     Returns:
         The model, in eval mode.
@@ -54,10 +69,12 @@ def load(
     Raises:
         CheckpointError: unreadable, not recognised, or not fitting; the message says which keys
             and shapes, and the nearest family.
-        UsageError: no such device, dtype or arch.
+        UsageError: no such device, dtype or arch, or the network cannot be built for `scale`.
 
     Warns:
+        PrecisionWarning: fp16 was asked for and bf16 taken.
         AmbiguousCheckpointWarning: what was assumed where the weights leave two possibilities.
+        PartlyLoadedWarning: which tensors are new and which were left out, for another scale.
     """
     on, arithmetic = resolve_device(device), resolve_dtype(dtype)
     if not isinstance(path_or_state_dict, (str, os.PathLike, Mapping)):
@@ -68,12 +85,14 @@ def load(
         raise UsageError(
             f"load: arch is {arch!r} and config {config!r}; expected a name, a mapping"
         )
+    if not isinstance(scale, (int, type(None))) or isinstance(scale, bool):
+        raise UsageError(f"load: scale is {scale!r}; expected a whole number, or None")
     if isinstance(path_or_state_dict, Mapping):
         checkpoint = unwrap(path_or_state_dict, "state dict", {})
     else:
         checkpoint = read_checkpoint(path_or_state_dict)
     name = Path(checkpoint.source).stem if checkpoint.source != "state dict" else "model"
-    return _build(checkpoint, name, on, arithmetic, arch, config or {})
+    return _build(checkpoint, name, on, arithmetic, arch, config or {}, scale)
 
 
 def builtin_names() -> list[str]:
@@ -117,7 +136,7 @@ def load_builtin(
         name = by_scale[min(reaching) if reaching else max(by_scale)]
     with resources.as_file(resources.files("restore") / "weights" / f"{name}.safetensors") as path:
         checkpoint = read_checkpoint(path)
-    return _build(checkpoint, name, resolve_device(device), resolve_dtype(dtype), None, {})
+    return _build(checkpoint, name, resolve_device(device), resolve_dtype(dtype), None, {}, None)
 
 
 def _build(
@@ -127,18 +146,64 @@ def _build(
     dtype: torch.dtype,
     arch: str | None,
     config: Mapping[str, Any],
+    scale: int | None,
 ) -> Model:
     given = {**checkpoint.config, **config}
     spec, reading, net = _recognise(checkpoint, _candidates(arch), given)
+    settings = reading.config
+    if scale is not None:
+        settings = for_scale(spec, settings, scale, checkpoint.source)
     for doubt in reading.doubts:
         if not set(doubt.fields) & given.keys():
-            warnings.warn(
+            _warn(
                 f"{checkpoint.source}: {doubt.text} (in config=, or by --config)",
                 AmbiguousCheckpointWarning,
-                stacklevel=3,
             )
+    if dtype == torch.float16 and spec.overflows_fp16:
+        dtype = torch.bfloat16
+        _warn(
+            f"{checkpoint.source}: values inside {spec.family} networks pass the largest that fp16 "
+            "holds: bf16 is used, which has the range of fp32",
+            PrecisionWarning,
+        )
     held = torch.float64 if dtype == torch.float64 else torch.float32
-    derived = _derived_keys(net)
+    state = _values(checkpoint, _derived_keys(net), device, held)
+    evidence = reading.evidence
+    new: tuple[str, ...] = ()
+    if (own_scale := spec.scale(reading.config)) != spec.scale(settings):
+        with torch.device("cpu"):
+            net = spec.build(settings).to(device=device, dtype=held)
+        old = state
+        state, new, left_out = transplanted(net, old)
+        evidence = (*evidence, f"scale={scale} was asked for: its own is {own_scale}")
+        _warn(
+            f"{checkpoint.source}: weights for x{own_scale} in a network for x{scale}, to be "
+            f"trained before use; new: {in_words(new, state)}; left out: {in_words(left_out, old)}",
+            PartlyLoadedWarning,
+        )
+    net.load_state_dict(state, assign=True)
+    net.requires_grad_(True)
+    return Model(
+        spec,
+        settings,
+        net.eval(),
+        name=name,
+        dtype=dtype,
+        evidence=evidence,
+        checkpoint_key=checkpoint.key,
+        new_keys=new,
+    )
+
+
+def _warn(text: str, category: type[UserWarning]) -> None:
+    """Warn at the line that called `load`."""
+    warnings.warn(text, category, stacklevel=4)
+
+
+def _values(
+    checkpoint: Checkpoint, derived: set[str], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Copies of the parameters; CheckpointError where one holds no numbers to compute with."""
     for key, value in checkpoint.state.items():
         plain = value.layout == torch.strided and not value.is_meta
         if key not in derived and not (plain and value.is_floating_point()):
@@ -147,7 +212,7 @@ def _build(
                 f"{value.device}; expected floating point values, dense and not quantised"
             )
     state = {
-        key: value.detach().to(device=device, dtype=held, copy=True)
+        key: value.detach().to(device=device, dtype=dtype, copy=True)
         for key, value in checkpoint.state.items()
         if key not in derived
     }
@@ -157,17 +222,7 @@ def _build(
                 f"{checkpoint.source}: {key} holds NaN or infinite values; the file is damaged or "
                 "its training diverged"
             )
-    net.load_state_dict(state, assign=True)
-    net.requires_grad_(True)
-    return Model(
-        spec,
-        reading.config,
-        net.eval(),
-        name=name,
-        dtype=dtype,
-        evidence=reading.evidence,
-        checkpoint_key=checkpoint.key,
-    )
+    return state
 
 
 def _candidates(arch: str | None) -> tuple[ArchSpec, ...]:

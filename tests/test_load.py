@@ -21,7 +21,7 @@ from restore.archs._blocks import hidden_features
 from restore.archs.hit_sr import SPECS, HiTConfig
 from restore.archs.swinir import SPEC, SwinIRConfig
 from restore.errors import CheckpointError, RestoreError, UsageError
-from restore.loading import AmbiguousCheckpointWarning, load
+from restore.loading import AmbiguousCheckpointWarning, PrecisionWarning, load
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_named_architectures(state: dict[str, Tensor]) -> None:
 def test_an_unknown_architecture_is_refused(state: dict[str, Tensor]) -> None:
     with pytest.raises(UsageError, match=r"arch is 'SwinR'.*did you mean 'SwinIR'"):
         load(state, device="cpu", arch="SwinR")
-    with pytest.raises(UsageError, match="arch is 'resnet'; expected one of SwinIR, HiT_SIR"):
+    with pytest.raises(UsageError, match=r"arch is 'resnet'; expected one of SwinIR, .*HiT_SIR"):
         load(state, device="cpu", arch="resnet")
 
 
@@ -372,3 +372,11 @@ def test_the_settings_of_any_hit_sr_are_read_back(
 @given(dim=st.integers(1, 400), hidden=st.integers(1, 2000))
 def test_the_width_of_an_mlp_survives_its_ratio(dim: int, hidden: int) -> None:
     assert hidden_features(dim, hidden / dim) == hidden
+
+
+def test_fp16_is_not_given_to_a_family_that_overflows_it() -> None:
+    case = tiny("hit_sr_1")
+    with pytest.warns(PrecisionWarning, match="bf16 is used"):
+        model = load(case.state, device="cpu", dtype="fp16", config=untold(case))
+    assert model.dtype == torch.bfloat16
+    assert load(tiny("swinir_1").state, device="cpu", dtype="fp16").dtype == torch.float16
