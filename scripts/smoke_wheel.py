@@ -26,7 +26,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 SAMPLE = ROOT / "samples" / "drawing.png"
 # as setup.cfg has it, said once more so that a slip there shows here
 SHIPPED = {
-    "restore": ("restore", ("*.py", "py.typed", "weights/*.safetensors")),
+    "restore": ("restore", ("*.py", "*.json", "*.yml", "py.typed", "weights/*.safetensors")),
+    "restore/basicsr": ("restore/basicsr", ("*.py",)),
     "restore/commands": ("restore/commands", ("*.py",)),
     "restore/image_io": ("restore/image_io", ("*.py",)),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from benchmarks.peers import declare_torchvision_operators
+from restore.torchvision_remedies import declare_torchvision_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,8 +45,8 @@ def device() -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def spandrel() -> Iterator[ModuleType]:
+def spandrel() -> ModuleType:
     """The package spandrel, an independent reader of the same weight files, or skip."""
-    torchvision_schemas = declare_torchvision_operators()
-    yield pytest.importorskip("spandrel")
-    del torchvision_schemas
+    declare_torchvision_operators()
+    module: ModuleType = pytest.importorskip("spandrel")
+    return module
