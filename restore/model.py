@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from restore import __version__
 from restore.archs import ARCHS
@@ -21,6 +19,8 @@ from restore.atomic import atomic_output
 from restore.checkpoint import MARK
 from restore.devices import dtype_name, resolve_device, resolve_dtype
 from restore.errors import UsageError
+from restore.padding import Grown, Padding, check_padding, grow, grow_as_published
+from restore.safetensors_out import write_safetensors
 
 
 class Model:
@@ -35,6 +35,7 @@ class Model:
             float32 and take products in half precision (torch.autocast).
         evidence: what told each part of the configuration, in sentences.
         checkpoint_key: key under which the weights lay in their file, "" if they lay bare.
+        new_keys: parameters that the file had no values for when it was loaded for another scale.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Model:
         dtype: torch.dtype = torch.float32,
         evidence: tuple[str, ...] = (),
         checkpoint_key: str = "",
+        new_keys: tuple[str, ...] = (),
     ) -> None:
         self.spec = spec
         self.config = config
@@ -55,6 +57,7 @@ class Model:
         self.dtype = dtype
         self.evidence = evidence
         self.checkpoint_key = checkpoint_key
+        self.new_keys = new_keys
         self.rule = spec.input_rule(config)
 
     @property
@@ -115,29 +118,38 @@ class Model:
         spec = next(spec for spec in ARCHS if spec.name == state["spec"])
         self.__dict__.update({**state, "spec": spec})
 
-    def __call__(self, x: Tensor, *, dtype: str | torch.dtype | None = None) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        dtype: str | torch.dtype | None = None,
+        padding: Padding = "reflect",
+    ) -> Tensor:
         """Restore images of any size.
 
         Args:
             x: [B, in_channels, H, W], floating point, 0..1, H and W >= 1, on `device`.
             dtype: of the arithmetic of this call; `self.dtype` if None. Parameters that are not
                 float32 compute in their own dtype and in no other.
+            padding: how small or odd images grow before the network; results are cropped.
+                "reflect": at the right and bottom by reflection, or by repeating the edge where
+                they are smaller than what is missing. "published": as the authors' test scripts
+                do, for their scores; the same as "reflect" where the architecture has no
+                `published_padding`, because its scripts do so too or it pads inside.
 
         Returns:
-            [B, in_channels, H * scale, W * scale], dtype of x, not clamped. Small or odd images
-            are grown at the right and bottom by reflection, or by repeating the edge where they
-            are smaller than what is missing, and cropped after.
+            [B, in_channels, H * scale, W * scale], dtype of x, not clamped.
 
         Raises:
-            UsageError: x is no such tensor, or `dtype` cannot be had; the message has what was
-                found.
+            UsageError: x is no such tensor, `dtype` cannot be had, or `padding` is none of these;
+                the message has what was found.
         """
         asked = None if dtype is None else resolve_dtype(dtype)
         self._check(x)
-        h, w = x.shape[2:]
         with self._arithmetic(asked) as cast:
-            y: Tensor = self.module(self._padded(x.to(cast)))
-        return y[:, :, : h * self.scale, : w * self.scale].to(x.dtype)
+            grown = self._grown(x.to(cast), padding)
+            y: Tensor = self.module(grown.x)
+        return grown.crop(y, self.scale).to(x.dtype)
 
     def _check(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -168,15 +180,10 @@ class Model:
         with context:
             yield held
 
-    def _padded(self, x: Tensor) -> Tensor:
-        unit, least = self.rule.multiple, self.rule.minimum
-        for dim in (2, 3):
-            side = x.shape[dim]
-            grow = max(least, -(-side // unit) * unit) - side
-            if grow:
-                pad = (0, 0, 0, grow) if dim == 2 else (0, grow, 0, 0)
-                x = F.pad(x, pad, mode="reflect" if grow < side else "replicate")
-        return x
+    def _grown(self, x: Tensor, padding: Padding) -> Grown:
+        check_padding(padding)
+        how = self.spec.published_padding(self.config) if padding == "published" else None
+        return grow(x, self.rule) if how is None else grow_as_published(x, how)
 
     def official_state_dict(self) -> dict[str, Tensor]:
         """Parameters and the buffers that follow from them, under official keys, on the CPU."""
@@ -217,11 +224,6 @@ class Model:
                     "arch": self.arch,
                     "config": json.dumps(dict(self.config)),
                 }
-                # buffers of many blocks are one tensor; the format wants each of its own
-                own = {
-                    key: value.clone(memory_format=torch.contiguous_format)
-                    for key, value in state.items()
-                }
-                file.write(save(own, metadata=metadata))
+                write_safetensors(file, state, metadata)
             else:
                 torch.save(dict.fromkeys(self._keys(), state), file)

@@ -33,7 +33,9 @@ class Fake:
     before: Callable[[Tensor], None] | None = None  # is called with each input, and may raise
     sizes: list[tuple[int, ...]] = field(default_factory=list)  # of all inputs
 
-    def __call__(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    def __call__(
+        self, x: Tensor, *, dtype: torch.dtype | None = None, padding: str = "reflect"
+    ) -> Tensor:
         self.sizes.append(tuple(x.shape))
         assert x.dtype == torch.float32
         assert x.shape[1] == self.in_channels

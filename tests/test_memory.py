@@ -47,6 +47,8 @@ def test_a_measured_configuration_is_its_line() -> None:
 @pytest.mark.usefixtures("known")
 def test_others_are_scaled_from_the_nearest() -> None:
     assert peak_bytes(model(90, 2), 100, 50) == 4500 * 5000 + 10**6
+    by_another_name = Fake(arch="Known", scale=2, align=8, config={"dim": 90})
+    assert peak_bytes(by_another_name, 100, 50) == 4500 * 5000 + 10**6
     # a larger tail is added: 64 channels in and out at 16 times the pixels, not 4 times
     assert peak_bytes(model(60, 4), 100, 50) == (3000 + 512 * (16 - 4)) * 5000 + 10**6
     assert peak_bytes(model(60, 1), 100, 50) == 3000 * 5000 + 10**6

@@ -26,6 +26,7 @@ from restore.image_io import (
 from restore.image_io.exif import fit_exif, fit_xmp
 from restore.image_io.tiff_stream import TiffRows, TiffRowWriter
 from restore.model import Model
+from restore.padding import Padding
 from restore.upscaling import (
     RowSource,
     TileAgreement,
@@ -49,6 +50,7 @@ class Settings:
     tile: TileChoice = "auto"
     tile_pad: int | None = None
     tta: bool = False
+    padding: Padding = "reflect"
     quality: int | None = None
     max_pixels: int | None = DEFAULT_MAX_PIXELS  # of what is not streamed
     skip_existing: bool = False
@@ -146,6 +148,7 @@ class Batch:
             tile=settings.tile,
             tile_pad=settings.tile_pad,
             tta=settings.tta,
+            padding=settings.padding,
             progress=progress,
             report=outcome.report,
         )
@@ -206,6 +209,7 @@ class Batch:
                     tile=settings.tile,
                     tile_pad=settings.tile_pad,
                     tta=settings.tta,
+                    padding=settings.padding,
                     progress=progress,
                 )
             outcome.notes += [*outcome.report.notes, "read and written in bands, to save memory"]

@@ -13,10 +13,11 @@ from restore.commands.info import file_size, table
 from restore.commands.text import duration
 from restore.image_io import PictureInfo
 from restore.model import Model
+from restore.padding import published_size
 from restore.upscaling import memory, tiling
 from restore.upscaling.run import output_size
 
-_TIMED_SIDE = 64  # pixels of the tile that is timed
+_TIMED_SIDE = 64  # pixels of the tile that is timed, or the next size that the network takes
 _MIRRORS = 8  # what --tta averages
 
 
@@ -69,12 +70,15 @@ def estimate(batch: Batch, job: Job, info: PictureInfo, speed: float) -> Estimat
     height, width = output_size(info.height, info.width, batch.outscale)
     passes = 3 if info.channels > model.in_channels else 1  # RGB through a gray model
     pad = model.halo if settings.tile_pad is None else settings.tile_pad
-    tile = settings.tile
+    tile = 0 if settings.padding == "published" else settings.tile
     if tile == "auto":
         free = memory.free_bytes(model.device) // passes
         tile = memory.choose_tile(model, info.height, info.width, free, tile_pad=pad)
     cut = tiling.plan(info.height, info.width, tile, pad, model.align)
     rows, cols = ([i.read_size for i in axis] for axis in (cut.rows, cut.cols))
+    how = model.spec.published_padding(model.config) if settings.padding == "published" else None
+    if how is not None:
+        rows, cols = ([side] for side in published_size(info.height, info.width, how))
     work = sum(rows) * sum(cols) * (passes + info.has_alpha) * (_MIRRORS if settings.tta else 1)
     samples = (info.channels + info.has_alpha) * info.depth // 8
     held = 0 if batch.streams(job) else (info.width * info.height + width * height) * samples
@@ -88,9 +92,11 @@ def estimate(batch: Batch, job: Job, info: PictureInfo, speed: float) -> Estimat
 
 def seconds_per_pixel(model: Model) -> float:
     """Time one small tile, after one that warms up."""
-    x = torch.zeros(1, model.in_channels, _TIMED_SIDE, _TIMED_SIDE, device=model.device)
+    unit = model.rule.multiple
+    side = -(-_TIMED_SIDE // unit) * unit  # what the network grows it to is no work of a picture
+    x = torch.zeros(1, model.in_channels, side, side, device=model.device)
     with torch.inference_mode():
         model(x).cpu()
         began = time.perf_counter()
         model(x).cpu()  # to the CPU: other devices work on after the call returns
-    return (time.perf_counter() - began) / _TIMED_SIDE**2
+    return (time.perf_counter() - began) / side**2

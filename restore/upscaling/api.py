@@ -17,6 +17,7 @@ from PIL import Image
 from restore.errors import ImageError, OutOfMemoryError
 from restore.image_io import Picture, read_picture
 from restore.metrics import psnr
+from restore.padding import Padding
 from restore.upscaling.alpha import ColourSource
 from restore.upscaling.engine import RowSource
 from restore.upscaling.pixels import AnyArray, ArraySource, check_array, from_pil, from_unit, to_pil
@@ -58,6 +59,7 @@ def upscale(
     tile: TileChoice = "auto",
     tile_pad: int | None = None,
     tta: bool = False,
+    padding: Padding = "reflect",
     progress: ProgressCallback | None = None,
 ) -> T: ...
 @overload
@@ -69,6 +71,7 @@ def upscale(
     tile: TileChoice = "auto",
     tile_pad: int | None = None,
     tta: bool = False,
+    padding: Padding = "reflect",
     progress: ProgressCallback | None = None,
 ) -> Picture: ...
 def upscale(
@@ -79,6 +82,7 @@ def upscale(
     tile: TileChoice = "auto",
     tile_pad: int | None = None,
     tta: bool = False,
+    padding: Padding = "reflect",
     progress: ProgressCallback | None = None,
 ) -> AnyArray | Image.Image | Picture:
     """Run a picture through a model: enlarge it, or clean it where the model's scale is 1.
@@ -96,6 +100,8 @@ def upscale(
             out, tiles are halved, whatever was asked for, down to 32 pixels.
         tile_pad: pixels read around each tile; None takes the model's own number.
         tta: average the results for the 8 flips and quarter turns; 8 times slower.
+        padding: "reflect", or "published" to grow the picture as the network's authors do (see
+            `Model.__call__`). That is of whole pictures: `tile` is then "auto" or 0; both mean 0.
         progress: is called after each batch of tiles, and when something happens.
 
     Returns:
@@ -105,13 +111,13 @@ def upscale(
         profile, resolution and EXIF. A path gives a `Picture`.
 
     Raises:
-        ImageError: the picture's shape, depth or values are none of those above, or the file
-            cannot be read.
-        UsageError: an argument is out of range.
+        ImageError: its shape, depth or values are none of those above, or the file is unreadable.
+        UsageError: an argument is out of range, or `padding` and `tile` contradict each other.
         OutOfMemoryError: there is no room even for the smallest tile, or for the result.
         RestoreError: the model gives values that are no numbers.
     """
-    run = Run(_model_for(model, outscale), outscale, tile, tile_pad, tta, Tracker(progress))
+    model = _model_for(model, outscale)
+    run = Run(model, outscale, tile, tile_pad, tta, Tracker(progress), padding)
     if isinstance(image, (str, os.PathLike)):
         return _picture(read_picture(image), run)
     if isinstance(image, Picture):
@@ -138,6 +144,7 @@ def upscale_picture(
     tile: TileChoice = "auto",
     tile_pad: int | None = None,
     tta: bool = False,
+    padding: Padding = "reflect",
     progress: ProgressCallback | None = None,
     report: RunReport | None = None,
 ) -> Picture:
@@ -150,6 +157,7 @@ def upscale_picture(
         tile: longest side of a tile in input pixels.
         tile_pad: pixels read around each tile.
         tta: average over flips and turns.
+        padding: how pictures grow before the network.
         progress: called on the way.
         report: filled in with how the picture was computed.
 
@@ -157,7 +165,7 @@ def upscale_picture(
         ImageError, UsageError, OutOfMemoryError, RestoreError: see `upscale`.
     """
     tracker = Tracker(progress, report)
-    return _picture(picture, Run(model, outscale, tile, tile_pad, tta, tracker))
+    return _picture(picture, Run(model, outscale, tile, tile_pad, tta, tracker, padding))
 
 
 def upscale_rows(
@@ -169,6 +177,7 @@ def upscale_rows(
     tile: TileChoice = "auto",
     tile_pad: int | None = None,
     tta: bool = False,
+    padding: Padding = "reflect",
     progress: ProgressCallback | None = None,
 ) -> RunReport:
     """Like `upscale`, for pictures that need not fit into memory: one row of tiles has to.
@@ -181,6 +190,7 @@ def upscale_rows(
         tile: longest side of a tile in input pixels.
         tile_pad: pixels read around each tile.
         tta: average over flips and turns.
+        padding: how pictures grow before the network.
         progress: called on the way.
 
     Returns:
@@ -191,7 +201,7 @@ def upscale_rows(
             have taken some rows; its owner has to discard them.
     """
     tracker = Tracker(progress)
-    run = Run(model, outscale, tile, tile_pad, tta, tracker)
+    run = Run(model, outscale, tile, tile_pad, tta, tracker, padding)
     for _, rows in run.bands(source):
         sink.write(from_unit(rows, source.dtype))
     tracker.stopped()

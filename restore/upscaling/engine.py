@@ -144,6 +144,12 @@ class Bands:
             self._plan_from(first_row, p.tile, p.align)
             return
         longest = max(interval.size for interval in (*p.rows, *p.cols))
+        if self._network.padding == "published":
+            raise OutOfMemoryError(
+                f"{model.name}: {model.device} has no room for the whole picture, which published "
+                "padding wants; choose padding 'reflect', which allows tiles, half precision or "
+                "another device"
+            )
         tile = smaller_tile(longest, p.align)
         if tile is None:
             raise OutOfMemoryError(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -86,7 +87,7 @@ def peak_bytes(model: Model, height: int, width: int, batch: int = 1) -> int:
     """Estimated bytes that a call of the model takes beyond its weights.
 
     Args:
-        model: recognised by `model.arch`, its config's `embed_dim`, scale and dtype.
+        model: recognised by `model.arch`, the `body_channels` of its config, scale and dtype.
         height: rows of the input.
         width: columns of the input.
         batch: images at once.
@@ -97,7 +98,7 @@ def peak_bytes(model: Model, height: int, width: int, batch: int = 1) -> int:
         larger. For any other a number that is high on purpose.
     """
     pixels = batch * height * width
-    embed_dim = int(model.config.get("embed_dim", _UNKNOWN_EMBED_DIM))
+    embed_dim = body_channels(model.config)
     nearest = _nearest(measured().get(model.arch, ()), embed_dim, model.scale)
     if nearest is None:
         per_pixel = 4.0 * _UNKNOWN_VALUES * embed_dim + _tail_bytes(model.scale)
@@ -109,6 +110,11 @@ def peak_bytes(model: Model, height: int, width: int, batch: int = 1) -> int:
     # half precision keeps the residual stream in float32, so nothing is taken off for it
     factor = 2 if model.dtype == torch.float64 else 1
     return int(fixed + per_pixel * pixels * factor)
+
+
+def body_channels(config: Mapping[str, Any]) -> int:
+    """Channels of a network's body, by either official name."""
+    return int(config.get("embed_dim", config.get("dim", _UNKNOWN_EMBED_DIM)))
 
 
 def choose_tile(

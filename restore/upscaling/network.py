@@ -17,6 +17,7 @@ from restore.errors import ImageError, RestoreError
 
 if TYPE_CHECKING:
     from restore.model import Model
+    from restore.padding import Padding
     from restore.upscaling.progress import Tracker
 
 Floats = npt.NDArray[np.float32]
@@ -55,9 +56,18 @@ class Network:
             "Seven ways to improve example-based single image super resolution",
             arXiv:1511.02228); 8 times the work.
         tracker: is told of tiles that were computed again in float32.
+        padding: see `Model.__call__`.
     """
 
-    def __init__(self, model: Model, channels: int, *, tta: bool, tracker: Tracker) -> None:
+    def __init__(
+        self,
+        model: Model,
+        channels: int,
+        *,
+        tta: bool,
+        tracker: Tracker,
+        padding: Padding = "reflect",
+    ) -> None:
         if channels not in (1, 3) or model.in_channels not in (1, 3):
             raise ImageError(
                 f"{model.name}: takes {model.in_channels} channels and the picture has {channels}; "
@@ -66,6 +76,7 @@ class Network:
         self.model = model
         self.channels = channels
         self.tta = tta
+        self.padding = padding
         self._tracker = tracker
 
     def __call__(self, tiles: Floats, names: Sequence[str]) -> Floats:
@@ -121,7 +132,7 @@ class Network:
         return total / 8
 
     def _run(self, x: Tensor, dtype: torch.dtype | None) -> Tensor:
-        y: Tensor = self.model(x) if dtype is None else self.model(x, dtype=dtype)
+        y = self.model(x, dtype=dtype, padding=self.padding)
         s = self.model.scale
         want = (len(x), x.shape[1], x.shape[2] * s, x.shape[3] * s)
         if tuple(y.shape) != want:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from restore.errors import UsageError
+from restore.padding import Padding, check_padding
 from restore.upscaling import memory
 from restore.upscaling.alpha import AlphaSource, ColourSource, clamped, joined
 from restore.upscaling.engine import Band, Bands, RowSource
@@ -41,6 +42,7 @@ class Run:
         tile_pad: int | None,
         tta: bool,
         tracker: Tracker,
+        padding: Padding = "reflect",
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
             raise UsageError(f"model: is the path {model}; load it first with restore.load")
@@ -54,7 +56,13 @@ class Run:
             raise UsageError(f'tile: is {tile!r}; expected "auto", 0 (whole picture) or pixels')
         if tile_pad is not None and not _whole_number(tile_pad):
             raise UsageError(f"tile_pad: is {tile_pad!r}; expected None or pixels, 0 or more")
-        self.tile = tile
+        check_padding(padding)
+        if padding == "published" and tile not in ("auto", 0):
+            raise UsageError(
+                f'padding: "published" grows whole pictures, and tile is {tile}; leave out one'
+            )
+        self.tile: TileChoice = 0 if padding == "published" else tile
+        self.padding = padding
         self.pad = model.halo if tile_pad is None else tile_pad
         self.tta = tta
         self.tracker = tracker
@@ -77,7 +85,13 @@ class Run:
         return bands if new == old else _clipped(resized(bands, old, new))
 
     def _network_over(self, source: RowSource) -> Iterator[Band]:
-        network = Network(self.model, source.channels, tta=self.tta, tracker=self.tracker)
+        network = Network(
+            self.model,
+            source.channels,
+            tta=self.tta,
+            tracker=self.tracker,
+            padding=self.padding,
+        )
         free = memory.free_bytes(self.model.device)
         images = 3 if source.channels > self.model.in_channels else 1  # see Network
         if self.tile == "auto":
