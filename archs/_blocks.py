@@ -150,17 +150,22 @@ class Remembered:
 
     Values are compared, not versions, so that an edit by any way is seen. Nothing is kept where a
     gradient may be wanted or while tracing.
+
+    Args:
+        in_exports: whether an exported graph holds the result; else it holds the computation.
     """
 
     sizes = 4  # kept at most: tiles at a picture's edges differ from those inside
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_exports: bool = True) -> None:
+        self._in_exports = in_exports
         self._kept: tuple[list[Tensor], dict[Size, Tensor]] | None = None
         self._constants: dict[Size, Tensor] = {}
 
     def make_constant(self) -> None:
         """While tracing, give what is kept now: for a copy whose parameters stay as they are."""
-        self._constants = {} if self._kept is None else self._kept[1]
+        if self._in_exports and self._kept is not None:
+            self._constants = self._kept[1]
 
     def get(
         self, parameters: Iterable[Tensor], size: Size, compute: Callable[[], Tensor]

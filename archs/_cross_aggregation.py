@@ -226,6 +226,12 @@ def _stored_index(window: Size) -> Callable[[], Tensor]:
     return lambda: relative_position_index(window)
 
 
+def windows_in_words(config: CrossConfig) -> str:
+    """In words, such as "4 x 16" or "2 x side, 4 x side"; each stands for its transpose too."""
+    different = dict.fromkeys(stage.window for stage in config.stages)
+    return ", ".join(f"{rows} x {cols}" if rows else f"{cols} x side" for rows, cols in different)
+
+
 def heads_key(name: str) -> str:
     """Key of a tensor with one row for each head of half the channels in a stage's first block."""
     return f"{name}.0.attns.0.pos.pos3.2.weight"
@@ -247,7 +253,7 @@ def read_window(state: StateDict, name: str) -> tuple[Size | None, int]:
     mask = state.get(f"{name}.1.attn_mask_0")  # [n, N, N]
     offsets = state.get(f"{name}.0.attns.0.rpe_biases")  # [(2 wh - 1)(2 ww - 1), 2]
     index = state.get(f"{name}.0.attns.0.relative_position_index")  # [N, N]
-    n, pixels = (0, 0) if mask is None else mask.shape[:2]
+    n, pixels = (0, 0) if mask is None or mask.dim() != 3 else mask.shape[:2]
     side = math.isqrt(n * pixels)
     if side * side != n * pixels:
         return None, 0

@@ -26,6 +26,7 @@ from restore.archs._cross_aggregation import (
     heads_key,
     read_window,
     stage_blocks,
+    windows_in_words,
 )
 from restore.archs._skeleton import (
     OuterConfig,
@@ -161,7 +162,7 @@ def read_config(state: StateDict) -> Reading:
     gray = outer["in_chans"] == 1
     config = CATConfig(
         **outer,
-        **splits_of(windows),
+        **_splits(windows),
         img_size=max(side for _, side in found) or (128 if gray else 64),
         img_range=255.0 if gray else 1.0,
         depth=depth,
@@ -200,7 +201,7 @@ def _has_a_twin(window: Size) -> bool:
     return 0 not in window and window[0] != window[1] and window != RECTANGLE
 
 
-def splits_of(windows: list[Size]) -> dict[str, Any]:
+def _splits(windows: list[Size]) -> dict[str, Any]:
     """The constructor's arguments for windows of each group."""
     axial = windows[0][0] == 0
     return {
@@ -238,16 +239,16 @@ def variant(config: CATConfig) -> str:
     """What a person calls this configuration."""
     if config.in_chans == 1 and config.img_range == 255 and not config.upsampler:
         return "CAT JPEG artefacts (gray)"
-    windows = [stage.window for stage in config.stages]
-    same = (name for name, model in OFFICIAL.items() if model == (windows, config.mlp_ratio))
-    return f"{next(same, 'CAT')} x{config.upscale}"
+    model = [stage.window for stage in config.stages], config.mlp_ratio
+    same = [name for name, other in OFFICIAL.items() if other == model and config.embed_dim == 180]
+    return f"{same[0] if same else 'CAT'} x{config.upscale}"
 
 
 def input_rule(config: CATConfig) -> InputRule:
-    """Multiples of the windows' sides. Stripes see the whole of a tile, however large its halo.
+    """Multiples of the windows' sides.
 
-    So a tile's result is never that of the whole image; 32 pixels of halo keep what the ends of
-    stripes lack away from what is shown.
+    Stripes end where a tile does, whatever its halo, so tiles never give what the whole image does;
+    32 pixels keep what windows and convolutions lack at a tile's edge out of what is kept of it.
     """
     multiple = math.lcm(*(side or 1 for stage in config.stages for side in stage.window))
     return InputRule(multiple=multiple, minimum=multiple, align=multiple, halo=HALO)
@@ -272,5 +273,6 @@ SPEC = ArchSpec(
     in_channels=lambda config: config.in_chans,
     input_rule=input_rule,
     derived=derived,
+    windows=windows_in_words,
     published_padding=published_padding,
 )

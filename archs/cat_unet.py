@@ -27,6 +27,7 @@ from restore.archs._cross_aggregation import (
     heads_key,
     read_window,
     stage_blocks,
+    windows_in_words,
 )
 from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
 
@@ -234,7 +235,7 @@ def variant(config: CATUnetConfig) -> str:
 
 
 def input_rule(config: CATUnetConfig) -> InputRule:
-    """Multiples of the stripes of every level. These see the whole of a tile, whatever its halo."""
+    """Multiples of the stripes of every level. They end where a tile does, whatever its halo."""
     multiple = math.lcm(*(split << level for level, split in enumerate(config.split_size_0)))
     return InputRule(multiple=multiple, minimum=multiple, align=multiple, halo=HALO)
 
@@ -253,4 +254,5 @@ SPEC = ArchSpec(
     in_channels=lambda config: config.in_chans,
     input_rule=input_rule,
     derived=derived,
+    windows=windows_in_words,
 )

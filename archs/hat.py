@@ -285,4 +285,5 @@ SPEC = ArchSpec(
     in_channels=lambda config: config.in_chans,
     input_rule=input_rule,
     derived=derived,
+    windows=lambda config: f"{config.window_size}, of keys {config.window_size + config.overlap}",
 )

@@ -133,7 +133,9 @@ class Correlation(nn.Module):
         self.ngram_window_partition = NgramPartition(dim, window_size, heads) if ngram else None
         self.spatial_linear = nn.Linear(reduction[0] * reduction[1], 1)
         self.pos = PositionMlp(dim // 16, heads)
-        self._bias = Remembered()
+        self._table = Remembered()
+        # a multiple of its table: 5 times in a window of 16 x 16 pixels, 16 times in 64 x 64
+        self._bias = Remembered(in_exports=False)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(config.drop_rate)
 
@@ -163,14 +165,18 @@ class Correlation(nn.Module):
         The mean over a block is taken on the table of offsets, not on all pairs of pixels.
         """
         (wh, ww), (rh, rw) = self.window_size, self.reduction
-        table = self.pos.table(self.window_size)
+        table = self._table.get(self.pos.parameters(), self.window_size, self._mean_table)
         device = table.device
-        table = table.view(2 * wh - 1, 2 * ww - 1, -1)
-        table = F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
         rows = _first_offset(wh, rh, device)  # [wh, wh / rh]
         cols = _first_offset(ww, rw, device)  # [ww, ww / rw]
         bias = table[:, rows[:, None, :, None], cols[None, :, None, :]]
         return bias.flatten(3).flatten(1, 2)
+
+    def _mean_table(self) -> Tensor:
+        """[heads, 2 wh - rh, 2 ww - rw]: the mean bias of each offset and those of a block on."""
+        rows, cols = self.window_size
+        table = self.pos.table(self.window_size).view(2 * rows - 1, 2 * cols - 1, -1)
+        return F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
 
 
 def _first_offset(window: int, block: int, device: torch.device) -> Tensor:

@@ -394,5 +394,6 @@ SPEC = ArchSpec(
     in_channels=lambda config: config.dd_in,
     input_rule=input_rule,
     derived=derived,
+    windows=lambda config: str(config.win_size),
     published_padding=lambda config: PublishedPadding("zeros", config.multiple, square=True),
 )

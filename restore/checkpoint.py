@@ -45,7 +45,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a .pth, .pt, .ckpt or .safetensors file; the content decides which it is.
 
-    Pickles are read with `weights_only=True`: nothing in them is run.
+    Pickles are read with `weights_only=True`: nothing in them is run. Tensors may lie in the file
+    itself, mapped to memory: whoever keeps one copies it.
 
     Raises:
         CheckpointError: the file is missing, damaged, no weight file, or a pickle that wants more
@@ -93,11 +94,13 @@ def _settings(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_pickle(path: Path) -> Any:
     _refuse_lookalikes(path)
+    mapped = _can_be_mapped(path)
     try:
-        # an open file, because newer releases look at a path's suffix
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on storage formats, of no use to a user
-            return torch.load(file, map_location="cpu", weights_only=True)
+            # buffers that no network needs, a gigabyte in some files, then stay on the disk
+            source: Any = path if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         wanted = sorted(set(re.findall(r"GLOBAL ([\w.]+\.\w+)", str(error))))
         if wanted:
@@ -137,6 +140,15 @@ def _refuse_lookalikes(path: Path) -> None:
         )
     if damaged is not None:
         raise _no_weights(path, f"the checksum of {damaged} in it is wrong")
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether PyTorch can read tensors in place: from an archive whose entries are not packed."""
+    # newer releases look at a path's suffix, not at the content
+    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
 
 
 def _no_weights(path: Path, reason: str) -> CheckpointError:

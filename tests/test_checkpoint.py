@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,37 @@ def test_the_content_decides_not_the_suffix(
     assert same(found, state)
     assert found.source == str(path)
     assert found.key == ""
+
+
+def test_an_archive_that_someone_packed_is_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+    write_zip(state, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert same(read_checkpoint(tmp_path / "packed.pth"), state)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="peaks of memory are not known there")
+@pytest.mark.parametrize("kind", ["zip", "safetensors"])
+def test_tensors_that_nobody_looks_at_take_no_memory(kind: str, tmp_path: Path) -> None:
+    """Some official files hold a gigabyte of masks that follow from the settings."""
+    WRITERS[kind]({"mask": torch.ones(48 * 2**20), "w": torch.ones(3)}, tmp_path / "net.pth")
+    script = f"""
+import resource, sys
+from restore.checkpoint import read_checkpoint
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+state = read_checkpoint({str(tmp_path / "net.pth")!r}).state
+assert state["w"].sum() == 3 and state["mask"][-1] == 1 and len(state["mask"]) == 48 * 2**20
+unit = 1 if sys.platform == "darwin" else 1024
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 32 * 2**20  # of 192
 
 
 @pytest.mark.parametrize("key", WRAPPERS)
