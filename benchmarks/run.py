@@ -1,17 +1,21 @@
 """Whole networks against the authors' arithmetic and against spandrel, on the CPU or a GPU.
 
-    python -m benchmarks.run                  # every case, 1 and 2 threads
-    python -m benchmarks.run --case swinir_s_x2 --threads 1 --size 64
+    python -m benchmarks.run                  # SwinIR-S x2 and SwinIR-M x4, 1 and 2 threads
+    python -m benchmarks.run --case hat-s_x4 drct_x4 --threads 1 --size 64
+    python -m benchmarks.run --list           # every published model that can be a case
 
 Each contender is first compared with the float64 output of the network; one that is off by more
 than 1e-5 of the largest output is not timed. Contenders run in turn, a b c a b c ..., so that a
 drifting clock touches all of them alike. Medians, quartiles and the settings go to one JSON file.
-Run it with nothing else going on; OMP_WAIT_POLICY=passive keeps idle threads from spinning.
+spandrel holds the networks as their authors wrote them; it has no CAT and no HiT-SR, which are
+timed alone. Run it with nothing else going on; OMP_WAIT_POLICY=passive keeps idle threads from
+spinning.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import sys
@@ -19,71 +23,105 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.eager_swinir import EagerSwinIR
 from benchmarks.machine import describe
 from benchmarks.peers import spandrel
-from restore.archs.swinir import SwinIR, SwinIRConfig
-from restore.loading import load
+from restore.archs._spec import ArchConfig, ArchSpec
+from restore.archs.swinir import SwinIR
+from restore.model import Model
+from restore.official import OfficialModel, official_models
 
-CASES = {
-    "swinir_s_x2": SwinIRConfig(),
-    "swinir_m_x4": SwinIRConfig(
-        embed_dim=180,
-        depths=(6,) * 6,
-        num_heads=(6,) * 6,
-        upscale=4,
-        upsampler="pixelshuffle",
-    ),
-}
+DEFAULT = ("swinir-s-lightweight_x2", "swinir-m-classical_x4")
 TOLERANCE = 1e-5  # of the largest output, float32
 Contender = Callable[[Tensor], Tensor]
 
 
-def contenders(net: SwinIR, config: SwinIRConfig) -> dict[str, Contender]:
-    """Ours first, then the peers that are installed."""
-    found: dict[str, Contender] = {"restore": net, "eager (authors' arithmetic)": EagerSwinIR(net)}
-    try:
-        peers = spandrel()
-    except ImportError as error:
-        print(f"spandrel is left out: {error}", file=sys.stderr)
-        return found
-    model = load(net.state_dict(), device="cpu", config=dict(config))
-    peer = peers.ModelLoader("cpu").load_from_state_dict(model.official_state_dict())
-    found["spandrel"] = peer.model.eval()
+def cases() -> dict[str, OfficialModel]:
+    """Every published model by a name for the command line, such as "hat-s_x4"."""
+    found: dict[str, OfficialModel] = {}
+    for model in official_models():
+        name = model.variant.lower().replace(f" x{model.scale}", f"_x{model.scale}")
+        found.setdefault(name.replace(" ", "-"), model)
     return found
 
 
+def contenders(spec: ArchSpec, net: nn.Module, config: ArchConfig) -> dict[str, Contender]:
+    """Ours first, then the peers that are installed and know the network."""
+    found: dict[str, Contender] = {"restore": net}
+    if isinstance(net, SwinIR):
+        found["eager (authors' arithmetic)"] = EagerSwinIR(net)
+    try:
+        peers = spandrel()
+        extra = importlib.import_module("spandrel_extra_arches").EXTRA_REGISTRY
+    except ImportError as error:
+        print(f"spandrel is left out: {error}", file=sys.stderr)
+        return found
+    state = Model(spec, config, net, name="benchmark").official_state_dict()
+    for registry in (peers.MAIN_REGISTRY, extra):
+        try:
+            peer = peers.ModelLoader("cpu", registry).load_from_state_dict(dict(state))
+        except peers.UnsupportedModelError:
+            continue
+        theirs = peer.model.eval()
+        found["spandrel"] = StableSort(theirs) if spec.name == "ATD" else theirs
+        break
+    return found
+
+
+class StableSort(nn.Module):
+    """A network whose tokens keep their order inside a category, as ours do; it is undefined in the
+    authors' code, and the result depends on it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the network makes of x."""
+        sort = torch.sort
+
+        def stably(values: Tensor, dim: int = -1, stable: bool = True) -> tuple[Tensor, Tensor]:
+            return sort(values, dim=dim, stable=True)
+
+        with mock.patch.object(torch, "sort", stably):
+            return self.net(x)
+
+
 def measure(
-    case: str, config: SwinIRConfig, size: int, threads: int, rounds: int, device: str
+    case: str, official: OfficialModel, size: int, threads: int, rounds: int, device: str
 ) -> list[dict[str, object]]:
     """One row for each contender: time in ms, and the ratio of its time to ours."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    net = SwinIR(config).eval()
-    x = torch.rand(1, config.in_chans, size, size)
+    spec, config = official.spec, official.config
+    net = spec.build(config).eval()
+    channels = spec.in_channels(config)
+    x = torch.rand(1, channels, size, size)
     with torch.inference_mode():
         truth = net.double()(x.double())
         limit = TOLERANCE * truth.abs().max().item()
         net = net.float()
-        found = contenders(net, config)
+        found = contenders(spec, net, config)
         errors = {name: (run(x).double() - truth).abs().max().item() for name, run in found.items()}
         for name, error in errors.items():
             if error > limit:
-                raise SystemExit(
-                    f"{case}: {name} is off by {error:.1e} (limit {limit:.1e}): not timed"
-                )
-        found = {name: _on(run, device) for name, run in found.items()}
+                text = f"{case}: {name} is off by {error:.1e} (limit {limit:.1e}): not timed"
+                print(text, file=sys.stderr)
+        found = {name: _on(run, device) for name, run in found.items() if errors[name] <= limit}
+        if "restore" not in found:
+            return []
         times = _interleaved(found, x.to(device), rounds)
     ours = statistics.median(times["restore"])
     return [
         {
             "case": case,
             "contender": name,
-            "input": [1, config.in_chans, size, size],
+            "input": [1, channels, size, size],
             "dtype": "float32",
             "device": device,
             "threads": threads,
@@ -121,27 +159,32 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES))
+    known = cases()
+    parser.add_argument("--case", nargs="+", choices=list(known), default=DEFAULT, metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="only list the cases")
     parser.add_argument("--size", nargs="+", type=int, default=[64, 128], metavar="PIXELS")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7, help="counted runs of each (default 7)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--out", type=Path, help="results file (default benchmarks/results/...)")
     args = parser.parse_args()
+    if args.list:
+        print("\n".join(known))
+        return
     rows: list[dict[str, object]] = []
-    print(f"{'case':13}{'input':>9}{'threads':>9}  {'contender':30}{'median ms':>11}{'ours x':>9}")
+    print(f"{'case':24}{'input':>9}{'threads':>9}  {'contender':30}{'median ms':>11}{'ours x':>9}")
     for case in args.case:
         for size in args.size:
             for threads in args.threads:
-                for row in measure(case, CASES[case], size, threads, args.rounds, args.device):
+                for row in measure(case, known[case], size, threads, args.rounds, args.device):
                     rows.append(row)
                     print(
-                        f"{case:13}{f'{size}x{size}':>9}{threads:>9}  {row['contender']:30}"
+                        f"{case:24}{f'{size}x{size}':>9}{threads:>9}  {row['contender']:30}"
                         f"{row['median_ms']:>11}{row['times_ours']:>9}",
                         flush=True,
                     )
     results = {"date": date.today().isoformat(), "machine": describe(), "rows": rows}
-    out = args.out or Path(__file__).parent / "results" / f"swinir-{args.device}.json"
+    out = args.out or Path(__file__).parent / "results" / f"networks-{args.device}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written to {out}")
