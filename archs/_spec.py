@@ -160,8 +160,8 @@ class PublishedPadding:
 
 
 def window_size(config: ArchConfig) -> str:
-    """The window, in words, of networks with windows of one size."""
-    return str(config["window_size"])
+    """The window, in words, of networks with windows of one size or without any."""
+    return str(config.get("window_size", "none"))
 
 
 def no_published_padding(config: Any) -> PublishedPadding | None:

@@ -134,8 +134,7 @@ class Correlation(nn.Module):
         self.spatial_linear = nn.Linear(reduction[0] * reduction[1], 1)
         self.pos = PositionMlp(dim // 16, heads)
         self._table = Remembered()
-        # a multiple of its table: 5 times in a window of 16 x 16 pixels, 16 times in 64 x 64
-        self._bias = Remembered(in_exports=False)
+        self._bias = Remembered(in_exports=False)  # 18 times as large as its table
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(config.drop_rate)
 

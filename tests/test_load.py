@@ -33,7 +33,7 @@ def state() -> dict[str, Tensor]:
 IMPORT_EVERYTHING = """
 import importlib, pkgutil, restore
 for module in pkgutil.iter_modules(restore.__path__):
-    if module.name != "__main__":
+    if module.name not in ("__main__", "basicsr"):  # which needs BasicSR
         importlib.import_module(f"restore.{module.name}")
 hidden = [name for name in restore.__all__ if not callable(getattr(restore, name))]
 assert not hidden, hidden

@@ -232,8 +232,8 @@ def test_networks_that_keep_the_size_refuse(case: Tiny) -> None:
 @pytest.mark.parametrize(
     ("name", "scale", "possible"),
     [
-        ("swinir_1", 5, "x2, x3, x4, x8, x16"),
-        ("swinir_1", 1, "x2, x3, x4, x8, x16"),
+        ("swinir_1", 5, "x1, x2, x3, x4, x8, x16"),
+        ("swinir_2", 1, "x2, x4"),
         ("swinir_2", 3, "x2, x4"),
         ("swinir_4", 17, "x1, x2, x3, .*x16"),
         ("swinir_4", 0, "x1, x2, x3, .*x16"),
