@@ -237,7 +237,7 @@ def heads_key(name: str) -> str:
     return f"{name}.0.attns.0.pos.pos3.2.weight"
 
 
-def read_window(state: StateDict, name: str) -> tuple[Size | None, int]:
+def read_window(state: StateDict, name: str, rectangles: bool = False) -> tuple[Size | None, int]:
     """The window of a stage's first half and the side of the training patch, from its buffers.
 
     Only shapes are looked at. They do not tell a rectangle's rows from its columns: there are
@@ -246,23 +246,52 @@ def read_window(state: StateDict, name: str) -> tuple[Size | None, int]:
     Args:
         state: keys under official names.
         name: of the stage.
+        rectangles: whether windows are such, of `has_rectangles`; else they are stripes.
 
     Returns:
         None and 0 where the buffers do not tell.
     """
-    mask = state.get(f"{name}.1.attn_mask_0")  # [n, N, N]
-    offsets = state.get(f"{name}.0.attns.0.rpe_biases")  # [(2 wh - 1)(2 ww - 1), 2]
-    index = state.get(f"{name}.0.attns.0.relative_position_index")  # [N, N]
-    n, pixels = (0, 0) if mask is None or mask.dim() != 3 else mask.shape[:2]
-    side = math.isqrt(n * pixels)
-    if side * side != n * pixels:
-        return None, 0
-    if offsets is None:
+    pixels, side = _mask_sizes(state, name)
+    if not rectangles:
         # stripes: n = side / split, N = side * split
         return ((0, pixels // side) if side and pixels % side == 0 else None), side
-    pixels = 0 if index is None else index.shape[0]
+    offsets = state.get(f"{name}.0.attns.0.rpe_biases")  # [(2 wh - 1)(2 ww - 1), 2]
+    index = state.get(f"{name}.0.attns.0.relative_position_index")  # [N, N]
+    pixels = pixels if index is None or index.dim() != 2 else index.shape[0]
+    if offsets is None or offsets.dim() != 2:
+        return _likely_rectangle(pixels), side
     both = (4 * pixels + 1 - offsets.shape[0]) // 2  # wh + ww
     rows = (both - math.isqrt(max(both * both - 4 * pixels, 0))) // 2
     cols = both - rows
     fits = rows > 0 and rows * cols == pixels and (2 * rows - 1) * (2 * cols - 1) == len(offsets)
     return ((rows, cols) if fits else None), side
+
+
+def has_rectangles(state: StateDict, names: Sequence[str]) -> bool:
+    """Whether any stage's buffers are those of rectangles.
+
+    Those alone store indices and offsets; and stripes of one pixel are never shifted, so that
+    they have no mask.
+    """
+    if any(key.endswith(("rpe_biases", "relative_position_index")) for key in state):
+        return True
+    sizes = [_mask_sizes(state, name) for name in names]
+    return any(pixels == side and _likely_rectangle(pixels) is not None for pixels, side in sizes)
+
+
+def _mask_sizes(state: StateDict, name: str) -> tuple[int, int]:
+    """Pixels of a window, and the side of the map, of a stage's mask; zeros if none tells."""
+    masks = (state.get(f"{name}.1.attn_mask_{half}") for half in (0, 1))
+    mask = next((m for m in masks if m is not None and m.dim() == 3), None)  # [n, N, N]
+    n, pixels = (0, 0) if mask is None else mask.shape[:2]
+    side = math.isqrt(n * pixels)
+    return (pixels, side) if side * side == n * pixels else (0, 0)
+
+
+def _likely_rectangle(pixels: int) -> Size | None:
+    """Four times as wide as high, as in the official models; less wide where that cannot be."""
+    for times in (4, 2, 1):
+        rows = math.isqrt(pixels // times)
+        if rows and rows * rows * times == pixels:
+            return rows, rows * times
+    return None

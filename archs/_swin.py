@@ -235,6 +235,14 @@ def stored_rectangle_mask(img_size: Size, window_size: Size, shift: Size) -> Cal
     return mask
 
 
+def usual_img_size(window: int) -> int:
+    """The training patch where nothing tells it: 64, grown to two windows or more.
+
+    Windows are not shifted where a patch is one window, so it must never come out as that.
+    """
+    return max(-(-64 // window), 2) * window
+
+
 def read_img_size(state: StateDict, window: int, shifts: bool) -> tuple[int, tuple[Doubt, ...]]:
     """The training patch, from the number of windows of a stored mask, and what is doubtful of it.
 
@@ -246,7 +254,7 @@ def read_img_size(state: StateDict, window: int, shifts: bool) -> tuple[int, tup
     Returns:
         Pixels, 0 where nothing tells them.
     """
-    masks = [v.shape[0] for k, v in state.items() if k.endswith(".attn_mask")]
+    masks = [v.shape[0] for k, v in state.items() if k.endswith(".attn_mask") and v.dim() == 3]
     if masks and math.isqrt(masks[0]) ** 2 == masks[0]:
         return math.isqrt(masks[0]) * window, ()
     indexed = any(k.endswith("relative_position_index") for k in state)

@@ -23,6 +23,7 @@ from restore.archs._cross_aggregation import (
     CrossConfig,
     Stage,
     derived,
+    has_rectangles,
     heads_key,
     read_window,
     stage_blocks,
@@ -156,9 +157,10 @@ def read_config(state: StateDict) -> Reading:
     depth = read_depths(state, r"layers\.(\d+)\.blocks\.(\d+)\.")
     names = [GROUP.format(group) for group in range(len(depth))]
     ratio = state[FIRST + "mlp.fc1.weight"].shape[0] / outer["embed_dim"]
-    found = [read_window(state, name) for name in names]
     source = _source(state)
-    windows = _windows(source, [window for window, _ in found], ratio)
+    rectangles = has_rectangles(state, names) or (not source and ratio == 2)
+    found = [read_window(state, name, rectangles) for name in names]
+    windows = _windows(rectangles, [window for window, _ in found])
     gray = outer["in_chans"] == 1
     config = CATConfig(
         **outer,
@@ -182,15 +184,15 @@ def read_config(state: StateDict) -> Reading:
 
 def _source(state: StateDict) -> str:
     """The name of the buffers that tell the windows; "" if there are none."""
-    names = ("rpe_biases", "attn_mask_0")
+    names = ("rpe_biases", "relative_position_index", "attn_mask_0", "attn_mask_1")
     return next((name for name in names if any(key.endswith(name) for key in state)), "")
 
 
-def _windows(source: str, found: list[Size | None], mlp_ratio: float) -> list[Size]:
+def _windows(rectangles: bool, found: list[Size | None]) -> list[Size]:
     """Of each group: as found, else like another group's, else as in an official model."""
     half = len(found) // 2
     assumed: list[Size] = [(0, 2)] * half + [(0, 4)] * (len(found) - half)
-    if source == "rpe_biases" or (not source and mlp_ratio == 2):
+    if rectangles:
         assumed = [RECTANGLE] * len(found)
     told = [window for window in found if window]
     return [window or (told + assumed[g:])[0] for g, window in enumerate(found)]

@@ -37,6 +37,7 @@ from restore.archs._swin import (
     read_img_size,
     stored_index,
     stored_mask,
+    usual_img_size,
 )
 
 BLOCKS = 5  # of every group, whatever depths says
@@ -166,7 +167,7 @@ def read_config(state: StateDict) -> Reading:
     img_size, doubts = read_img_size(state, window, shifts=True)
     config = DRCTConfig(
         **outer,
-        img_size=img_size or 64,
+        img_size=img_size or usual_img_size(window),
         depths=(6,) * groups,
         num_heads=tuple(state[f"layers.{g}.swin1.{TABLE}"].shape[1] for g in range(groups)),
         window_size=window,

@@ -259,6 +259,8 @@ def _read_common(state: StateDict, permuted: str) -> dict[str, Any]:
 
 def _img_size(side: int, window_size: int) -> int:
     """The training patch: masks are stored for whole windows, so 66 may have been 64."""
+    if not side and window_size >= PATCH:
+        return 2 * window_size  # of one window it would not be shifted
     return PATCH if side in (0, whole_windows(PATCH, window_size)) else side
 
 

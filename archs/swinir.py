@@ -32,6 +32,7 @@ from restore.archs._swin import (
     read_img_size,
     stored_index,
     stored_mask,
+    usual_img_size,
 )
 
 
@@ -87,7 +88,7 @@ def read_config(state: StateDict) -> Reading:
     img_size, doubts = read_img_size(state, window, shifts=max(common["depths"]) > 1)
     config = SwinIRConfig(
         **common,
-        img_size=img_size or (126 if jpeg else 64),
+        img_size=img_size or (126 if jpeg else usual_img_size(window)),
         img_range=255.0 if jpeg else 1.0,
         window_size=window,
         qkv_bias=FIRST + "attn.qkv.bias" in state,

@@ -29,6 +29,7 @@ WRAPPERS = (
     "net",
 )
 PREFIXES = ("module.", "netG.", "net_g.", "generator.", "model.", "_orig_mod.")
+MOST_WRAPPERS = 8  # one inside the other; a mapping may even hold itself
 MARK = "restore"  # key in the metadata of safetensors files of ours; its value is the version
 
 
@@ -164,12 +165,13 @@ def unwrap(content: Any, source: str, config: Mapping[str, Any]) -> Checkpoint:
     Raises:
         CheckpointError: there is no mapping of names to tensors in it.
     """
-    key = ""
+    key, depth = "", 0
     while isinstance(content, Mapping):
         # before bare tensors: trainers keep step counters beside the weights
-        inner = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is not None:
-            content, key = content[inner], inner
+        inside = [k for k in WRAPPERS if isinstance(content.get(k), Mapping)]
+        inner = next((k for k in inside if content[k]), inside[0] if inside else None)
+        if inner is not None and depth < MOST_WRAPPERS:
+            content, key, depth = content[inner], inner, depth + 1
             continue
         tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel counts here

@@ -380,3 +380,30 @@ def test_fp16_is_not_given_to_a_family_that_overflows_it() -> None:
         model = load(case.state, device="cpu", dtype="fp16", config=untold(case))
     assert model.dtype == torch.bfloat16
     assert load(tiny("swinir_1").state, device="cpu", dtype="fp16").dtype == torch.float16
+
+
+def test_a_mapping_that_holds_itself_is_refused() -> None:
+    inside: dict[str, Any] = {}
+    inside["model"] = inside
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        load(inside)
+
+
+def test_an_empty_wrapper_is_passed_over() -> None:
+    case = tiny("swinir_1")
+    model = load({"params_ema": {}, "params": case.state}, device="cpu")
+    assert model.checkpoint_key == "params"
+
+
+@pytest.mark.parametrize(("window", "patch"), [(12, 72), (64, 128), (8, 64)])
+def test_a_guessed_patch_is_of_whole_shifted_windows(
+    window: int, patch: int, tmp_path: Path
+) -> None:
+    config = SwinIRConfig(
+        embed_dim=8, depths=(2,), num_heads=(2,), window_size=window, img_size=4 * window
+    )
+    model = load(SPEC.build(config).state_dict(), device="cpu")
+    assert model.config["img_size"] == patch
+    assert model.config["window_size"] == window
+    model.save(tmp_path / "a.pth")
+    assert load(tmp_path / "a.pth", device="cpu").config["img_size"] == patch

@@ -9,6 +9,7 @@ import pytest
 import torch
 from golden_data import (
     Tiny,
+    empty_state,
     image,
     parameters,
     skeleton,
@@ -20,6 +21,7 @@ from golden_data import (
 )
 from torch import Tensor
 
+from restore.archs import cat
 from restore.archs._blocks import Remembered
 from restore.archs._cross_aggregation import StripeAttention
 from restore.archs._spec import PublishedPadding
@@ -273,3 +275,16 @@ def test_masks_of_odd_shapes_are_no_evidence(side: tuple[int, ...]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AmbiguousCheckpointWarning)
         assert load(state, device="cpu").config["block_name"] == "CATB_axial"
+
+
+@pytest.mark.parametrize("gone", [("rpe_biases",), ("rpe_biases", "attn_mask_1")])
+@pytest.mark.parametrize("variant", ["cat_r_x4", "cat_r2_x2"])
+def test_rectangles_are_known_by_any_of_their_buffers(variant: str, gone: tuple[str, ...]) -> None:
+    state = {key: v for key, v in empty_state(variant).items() if not key.endswith(gone)}
+    assert dict(cat.SPEC.read_config(state).config) == skeleton(variant)["config"]
+
+
+def test_masks_of_rectangles_alone_are_told_from_stripes() -> None:
+    gone = ("rpe_biases", "relative_position_index")
+    state = {key: v for key, v in empty_state("cat_r_x4").items() if not key.endswith(gone)}
+    assert dict(cat.SPEC.read_config(state).config) == skeleton("cat_r_x4")["config"]
