@@ -89,8 +89,7 @@ def relative_position_index(
     Source: Liu et al., "Swin Transformer", arXiv:2103.14030, section 3.2.
     """
     wh, ww = window_size
-    y = torch.arange(wh, device=device).repeat_interleave(ww)  # [N]
-    x = torch.arange(ww, device=device).repeat(wh)  # [N]
+    y, x = _all_pairs(torch.arange(wh, device=device), torch.arange(ww, device=device))
     dy = y[queries, None] - y[None, :] + wh - 1
     dx = x[queries, None] - x[None, :] + ww - 1
     return dy * (2 * ww - 1) + dx
@@ -151,9 +150,14 @@ def relative_offsets(window_size: Size, device: torch.device | None = None) -> T
         [(2 wh - 1)(2 ww - 1), 2] int64, from (1 - wh, 1 - ww) on, the column changing first.
     """
     (wh, ww) = window_size
-    dy = torch.arange(1 - wh, wh, device=device).repeat_interleave(2 * ww - 1)
-    dx = torch.arange(1 - ww, ww, device=device).repeat(2 * wh - 1)
-    return torch.stack([dy, dx], dim=-1)
+    dy, dx = torch.arange(1 - wh, wh, device=device), torch.arange(1 - ww, ww, device=device)
+    return torch.stack(_all_pairs(dy, dx), dim=-1)
+
+
+def _all_pairs(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """[h] and [w] to [h * w] each: of every pair its y and its x, the x changing first."""
+    size = (y.shape[0], x.shape[0])
+    return y[:, None].expand(size).flatten(), x.expand(size).flatten()
 
 
 def shift_labels(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from restore.errors import RestoreError
+    from restore.exporting import export
     from restore.loading import load
     from restore.metrics import psnr, ssim
     from restore.model import Model
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from restore.upscaling import upscale
 
 __version__ = "0.1.0"
-__all__ = ["Model", "RestoreError", "imresize", "load", "psnr", "ssim", "upscale"]
+__all__ = ["Model", "RestoreError", "export", "imresize", "load", "psnr", "ssim", "upscale"]
 
 _HOME = {
     "Model": "model",
     "RestoreError": "errors",
+    "export": "exporting",
     "imresize": "resizing",
     "load": "loading",
     "psnr": "metrics",

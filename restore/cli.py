@@ -22,7 +22,7 @@ import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
 from restore.commands.screen import Screen, complain, show
 from restore.commands.text import plural, summary_line
-from restore.errors import RestoreError, UsageError
+from restore.errors import OutputError, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from restore.commands.batch import Batch, Outcome
@@ -108,7 +108,13 @@ def _dispatch(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         raise UsageError(command_error(words[0]))
     options = parser_of(words[0]).parse(words[1:])
-    run = {"upscale": _upscale, "info": _info, "models": _models, "doctor": _doctor}
+    run = {
+        "upscale": _upscale,
+        "info": _info,
+        "models": _models,
+        "doctor": _doctor,
+        "export": _export,
+    }
     return run[words[0]](options)
 
 
@@ -149,6 +155,11 @@ def _check_together(options: argparse.Namespace) -> None:
         raise UsageError(f"--fp32 and --dtype {options.dtype} contradict each other; give one")
     if options.quiet and options.verbose:
         raise UsageError("-q and -v contradict each other; give one")
+    if options.padding == "published" and (options.tile not in ("auto", 0) or options.verify_tiles):
+        tiles = "--verify-tiles" if options.verify_tiles else f"--tile {options.tile}"
+        raise UsageError(
+            f"--padding published grows whole pictures, and {tiles} is for tiles; give one of them"
+        )
     for name in ("arch", "config"):
         if getattr(options, name) and not options.model_path:
             raise UsageError(f"--{name} is for a weight file; give that with --model_path")
@@ -176,6 +187,7 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
         tile=options.tile,
         tile_pad=options.tile_pad,
         tta=options.tta,
+        padding=options.padding,
         quality=options.quality,
         # 0 stands for no limit
         max_pixels=DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None,
@@ -238,8 +250,18 @@ def _run(batch: Batch, screen: Screen, output: Path) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from restore.commands.info import facts_of, lines_of
+    from restore.commands.info import (
+        architecture_facts,
+        architecture_lines,
+        facts_of,
+        lines_of,
+    )
 
+    if not options.files:
+        architectures = architecture_facts()
+        told = [json.dumps(architectures, indent=2)] if options.json else None
+        show(*(told or architecture_lines(architectures)))
+        return DONE
     known, failures = [], []
     for name in options.files:
         try:
@@ -275,3 +297,17 @@ def _doctor(options: argparse.Namespace) -> int:
     facts = doctor.examine()
     show(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))
     return DONE if doctor.healthy(facts) else SOME_FAILED
+
+
+def _export(options: argparse.Namespace) -> int:
+    from restore.commands.export import run_export
+
+    screen = Screen(options.quiet, verbose=False)
+    try:
+        lines = run_export(options, screen.say)
+    except OutputError as error:
+        complain(f"restore export: {error}")
+        return SOME_FAILED
+    for line in lines:
+        screen.say(line)
+    return DONE

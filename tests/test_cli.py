@@ -19,6 +19,7 @@ from PIL import Image
 
 import restore
 from restore import cli
+from restore.archs import ARCHS
 from restore.archs.swinir import SPEC, SwinIRConfig
 from restore.commands.arguments import COMMANDS, parser_of
 from restore.commands.dry_run import dry_run_lines
@@ -485,7 +486,6 @@ def test_wrong_usage_is_told_before_anything_is_done(
         (["upscale", "a.png", "--arch", "HAT"], "give that with --model_path"),
         (["upscale", "a.png", "--model_path", "none.pth"], "none.pth: cannot be read"),
         (["upscale", "a.png", "--model_path", "a.png"], "a.png: is no whole weight file"),
-        (["info"], "FILE"),
     ],
 )
 def test_wrong_commands_and_models(
@@ -527,6 +527,16 @@ def test_info_about_weights(weights: Path, capsys: pytest.CaptureFixture[str]) -
     assert facts["config"] == dict(model.config)
     assert facts["recognised_by"] == list(model.evidence)
     assert facts["input"]["tile_pad"] == model.halo
+
+
+def test_info_without_a_file_lists_the_architectures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["type", "model", "task"]
+    assert {row.split()[0] for row in rows} == {spec.name for spec in ARCHS}
+    assert cli.main(["info", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {row["arch"] for row in listed} == {spec.name for spec in ARCHS}
 
 
 def test_info_about_pictures_and_what_fails(capsys: pytest.CaptureFixture[str]) -> None:

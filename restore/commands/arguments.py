@@ -19,9 +19,11 @@ COMMANDS = {
     "info": "say what a weight file or a picture file is",
     "models": "list the built-in models",
     "doctor": "examine this installation",
+    "export": "write a model as ONNX, OpenVINO or torch.export",
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
+PADDINGS = ("reflect", "published")
 MOST_THREADS = 256  # or as many as the machine has; beyond, thread libraries crash
 _ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
@@ -47,6 +49,7 @@ an argument cannot be obeyed; 130 interrupted
 """
 INFO_EPILOG = """\
 examples:
+  restore info                     the architectures and the models that their authors published
   restore info SwinIR.pth          family, variant, scale, parameters, configuration
   restore info photo.jpg --json    format, size, bit depth
 """
@@ -89,7 +92,7 @@ class Parser(argparse.ArgumentParser):
 def top_parser(version: str) -> Parser:
     """The parser of what stands before a command."""
     listed = "\n".join(f"  {name:<9} {what}" for name, what in COMMANDS.items())
-    parser = _parser(
+    parser = new_parser(
         "restore",
         "Image restoration with transformers: enlarge, denoise, clean.",
         TOP_EPILOG.format(commands=listed),
@@ -115,11 +118,13 @@ def parser_of(command: str) -> Parser:
         "info": _info_parser,
         "models": lambda: _facts_parser("models"),
         "doctor": lambda: _facts_parser("doctor"),
+        "export": _export_parser,
     }
     return build[command]()
 
 
-def _parser(prog: str, description: str, epilog: str = "") -> Parser:
+def new_parser(prog: str, description: str, epilog: str = "") -> Parser:
+    """A parser of a command, without options."""
     return Parser(
         prog=prog,
         description=description,
@@ -131,7 +136,7 @@ def _parser(prog: str, description: str, epilog: str = "") -> Parser:
 
 def _facts_parser(command: str) -> Parser:
     what = COMMANDS[command]
-    parser = _parser(f"restore {command}", f"{what[0].upper()}{what[1:]}.")
+    parser = new_parser(f"restore {command}", f"{what[0].upper()}{what[1:]}.")
     parser.add_argument("--json", action="store_true", help="write JSON to standard output")
     return parser
 
@@ -139,13 +144,22 @@ def _facts_parser(command: str) -> Parser:
 def _info_parser() -> Parser:
     parser = _facts_parser("info")
     parser.epilog = INFO_EPILOG
-    help_text = "a weight file, a picture file, or the name of a built-in model"
-    parser.add_argument("files", nargs="+", metavar="FILE", help=help_text)
+    help_text = (
+        "a weight file, a picture file, or the name of a built-in model; without any, all "
+        "architectures and published models are listed"
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE", help=help_text)
     return parser
 
 
+def _export_parser() -> Parser:
+    from restore.commands.export import export_parser
+
+    return export_parser()
+
+
 def _upscale_parser() -> Parser:
-    parser = _parser(
+    parser = new_parser(
         "restore upscale",
         "Enlarge or clean pictures with a model. A picture that fails does not stop the others.",
         UPSCALE_EPILOG,
@@ -208,6 +222,11 @@ def _add_model(parser: Parser) -> None:
         help="a built-in model, see `restore models` (default: the one for the scale)",
     )
     group.add_argument("--model_path", metavar="FILE", help=".pth, .pt, .ckpt or .safetensors")
+    add_settings(group)
+
+
+def add_settings(group: argparse._ActionsContainer) -> None:
+    """Add the options that say what a weight file does not tell."""
     group.add_argument("--arch", metavar="NAME", help="try this architecture alone")
     group.add_argument(
         "--config",
@@ -241,6 +260,15 @@ def _add_computing(parser: Parser) -> None:
         type=whole_number,
         metavar="N",
         help="pixels read around each tile (default: the model's own)",
+    )
+    group.add_argument(
+        "--padding",
+        type=one_of(*PADDINGS),
+        default="reflect",
+        metavar="NAME",
+        help="how pictures grow to sizes that the network takes; what they grew is cropped. "
+        "published: as the authors' test scripts do it, whose scores depend on it; takes pictures "
+        "whole, so without tiles (default: reflect)",
     )
     group.add_argument(
         "--tta", action="store_true", help="average over 8 flips and turns: 8 times slower"

@@ -1,4 +1,4 @@
-"""What can be said of weight files, picture files and the built-in models without running them."""
+"""What can be said of weight files, pictures, built-in models and architectures without running."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 
 from safetensors import safe_open
 
+from restore.costs import parameters_and_multiply_adds
 from restore.errors import CheckpointError, UsageError
 from restore.image_io import probe
 from restore.loading import builtin_names, load, load_builtin
 from restore.model import Model
+from restore.official import published_as
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 Facts = dict[str, Any]  # what --json writes: names to numbers, strings, lists and dicts of them
@@ -66,6 +68,7 @@ def _of_weights(path: Path) -> Facts:
 
 def _of_model(model: Model) -> Facts:
     rule = model.rule
+    published = published_as(model.spec, model.config)
     return {
         "kind": "model",
         "architecture": model.arch,
@@ -75,6 +78,13 @@ def _of_model(model: Model) -> Facts:
         "scale": model.scale,
         "channels": model.in_channels,
         "parameters": model.num_parameters,
+        "multiply_adds_per_pixel": parameters_and_multiply_adds(model.spec, model.config)[1],
+        "windows": model.spec.windows(model.config),
+        "published": [
+            {"task": found.task, "data": found.data, "files": list(found.files)}
+            for found in published
+        ],
+        "licence_of_official_weights": model.spec.licence,
         "input": {
             "padded_to_multiples_of": rule.multiple,
             "least_side": rule.minimum,
@@ -144,15 +154,45 @@ def lines_of(facts: Facts) -> list[str]:
         ("scale", f"x{facts['scale']}" if facts["scale"] > 1 else "x1 (keeps the size)"),
         ("pictures", "gray" if facts["channels"] == 1 else "RGB"),
         ("parameters", f"{facts['parameters']:,}"),
+        ("multiply-adds", f"{facts['multiply_adds_per_pixel']:,.0f} for each input pixel"),
+        ("windows", facts["windows"]),
         ("size", file_size(facts["bytes"])),
         ("input", _input_text(facts["input"])),
         ("weights under", facts["key"] or "no key"),
+        *_published_pairs(facts),
         *(("recognised by", sentence) for sentence in facts["recognised_by"]),
         *(("note", sentence) for sentence in facts.get("notes", ())),
         *(("metadata", f"{k}: {v}") for k, v in _flat(facts.get("metadata", {}))),
         ("config", ", ".join(f"{k}={v}" for k, v in facts["config"].items())),
     ]
     return [facts["file"], *_indented(pairs)]
+
+
+def _published_pairs(facts: Facts) -> list[tuple[str, str]]:
+    pairs = []
+    for entry in facts["published"]:
+        files = ", ".join(entry["files"]) or "no file name known"
+        pairs.append(("published as", f"{files} ({entry['task']}; {entry['data']})"))
+    if pairs:
+        pairs.append(("licence", f"{facts['licence_of_official_weights']} (official weights)"))
+    return pairs
+
+
+def architecture_facts() -> list[Facts]:
+    """What is known of every architecture and published model, without a weight file."""
+    text = resources.files("restore").joinpath("architectures.json").read_text(encoding="utf-8")
+    rows: list[Facts] = json.loads(text)
+    return rows
+
+
+def architecture_lines(facts: list[Facts]) -> list[str]:
+    """The list of architectures as a table."""
+    rows = [("type", "model", "task", "million parameters", "thousand multiply-adds a pixel")]
+    for entry in facts:
+        parameters = " / ".join(f"{n / 1e6:.2f}" for n in entry["parameters"])
+        adds = " / ".join(f"{n / 1e3:,.0f}" for n in entry["multiply_adds_per_pixel"])
+        rows.append((entry["arch"], entry["model"], entry["task"], parameters, adds))
+    return table(list(dict.fromkeys(rows)))
 
 
 def _input_text(rule: Mapping[str, int]) -> str:
