@@ -23,6 +23,17 @@ from restore.errors import CheckpointError, UsageError
 from restore.model import Model
 from restore.rescaling import for_scale, in_words, transplanted
 
+# what reading or building raises where keys, shapes or given settings name no network
+UNBUILDABLE = (
+    KeyError,
+    IndexError,
+    ValueError,
+    ZeroDivisionError,
+    OverflowError,
+    RuntimeError,  # of PyTorch: negative or enormous sizes
+    MemoryError,
+    StopIteration,
+)
 SHOWN = 4  # keys named in a message before "and N more"
 
 
@@ -253,13 +264,14 @@ def _recognise(
             reading = spec.read_config(checkpoint.state)
             settings = reading.config.replaced(given, checkpoint.source)
             net = _empty(spec, settings)
-        except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        except UNBUILDABLE as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             refusals.append(f"nearest family {spec.family} ({spec.name}): {what}")
             continue
         misfits = _misfits(net, checkpoint.state)
         if not misfits:
-            return spec, Reading(settings, reading.evidence, reading.doubts), net
+            evidence = (*reading.evidence, *_overruled(reading.config, settings))
+            return spec, Reading(settings, evidence, reading.doubts), net
         refusals.append(f"nearest family {spec.family} ({spec.name}), but {'; '.join(misfits)}")
     if refusals:
         raise CheckpointError(f"{checkpoint.source}: fits no known network: {' | '.join(refusals)}")
@@ -270,6 +282,12 @@ def _recognise(
             f"keys are those of {' or '.join(claiming)}; leave arch out"
         )
     raise CheckpointError(f"{checkpoint.source}: {_nearest(checkpoint.state)}")
+
+
+def _overruled(read: ArchConfig, settings: ArchConfig) -> tuple[str, ...]:
+    """What `config=` or a file's metadata says otherwise than was read, in a sentence."""
+    others = [f"{key} {settings[key]}" for key in settings if settings[key] != read[key]]
+    return (f"given, and counts before what was read: {', '.join(others)}",) if others else ()
 
 
 def _empty(spec: ArchSpec, config: ArchConfig) -> nn.Module:

@@ -407,3 +407,24 @@ def test_a_guessed_patch_is_of_whole_shifted_windows(
     assert model.config["window_size"] == window
     model.save(tmp_path / "a.pth")
     assert load(tmp_path / "a.pth", device="cpu").config["img_size"] == patch
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("cat_3", {"mlp_ratio": -1.0}),
+        ("cat_3", {"num_refinement_blocks": -1}),
+        ("swinir_1", {"embed_dim": 10**12}),
+        ("swinir_1", {"in_chans": 10**12}),
+    ],
+    ids=str,
+)
+def test_settings_that_no_network_has_are_refused(name: str, config: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError):
+        load(tiny(name).state, device="cpu", config=config)
+
+
+def test_what_was_given_is_told_beside_what_was_read() -> None:
+    model = load(tiny("swinir_1").state, device="cpu", config={"img_range": 255})
+    assert model.evidence[-1] == "given, and counts before what was read: img_range 255"
+    assert not any("given" in line for line in load(tiny("swinir_1").state).evidence)
