@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restore.commands.arguments import Parser, add_settings, at_least_one, new_parser, one_of
+from restore.commands.parsing import Parser, add_settings, at_least_one, new_parser, one_of
 from restore.errors import UsageError
 
 if TYPE_CHECKING:
