@@ -45,6 +45,7 @@ from restore.model import Model
 
 # U-shaped nets, of which no group can be left out
 LARGE = ("Uformer", "CAT_Unet")
+QUICK = ("SwinIR", "HiT_SRF", "ATD")  # a network of each kind: masks, padded blocks, sorted tokens
 OF_GROUPS = ("depths", "depth", "num_heads", "split_size_0", "split_size_1")
 STRIPES = "cat_1"  # whose windows are as long as the map, unlike those of the first case of CAT
 SMALLER = (1, 1)  # than any window
@@ -93,7 +94,7 @@ def case_of(spec: ArchSpec) -> Tiny:
 @pytest.mark.parametrize(
     "spec",
     [
-        pytest.param(spec, marks=pytest.mark.slow if spec.name in LARGE else (), id=spec.name)
+        pytest.param(spec, marks=() if spec.name in QUICK else pytest.mark.slow, id=spec.name)
         for spec in ARCHS
     ],
 )
