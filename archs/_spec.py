@@ -189,3 +189,4 @@ class ArchSpec:
     published_padding: Callable[[Any], PublishedPadding | None] = no_published_padding
     windows: Callable[[Any], str] = window_size  # in words
     overflows_fp16: bool = False  # measured with trained weights, see docs/precision.md
+    decides: str = ""  # what hangs on which of some values is largest, so that rounding may show

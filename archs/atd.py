@@ -334,4 +334,5 @@ SPEC = ArchSpec(
     in_channels=lambda config: config.in_chans,
     input_rule=input_rule,
     derived=derived,
+    decides="which tokens form a group",
 )

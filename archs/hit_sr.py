@@ -168,8 +168,10 @@ class Correlation(nn.Module):
         device = table.device
         rows = _first_offset(wh, rh, device)  # [wh, wh / rh]
         cols = _first_offset(ww, rw, device)  # [ww, ww / rw]
-        bias = table[:, rows[:, None, :, None], cols[None, :, None, :]]
-        return bias.flatten(3).flatten(1, 2)
+        # an axis at a time: an index of both would be twice as large as the bias, in exports too
+        bias = table.index_select(1, rows.flatten()).index_select(2, cols.flatten())
+        bias = bias.unflatten(2, cols.shape).unflatten(1, rows.shape)
+        return bias.transpose(2, 3).flatten(3).flatten(1, 2)
 
     def _mean_table(self) -> Tensor:
         """[heads, 2 wh - rh, 2 ww - rw]: the mean bias of each offset and those of a block on."""

@@ -6,8 +6,10 @@ Most of what an export does besides is tested with a stand-in for the formats, w
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -308,14 +311,51 @@ def test_a_file_that_differs_is_not_kept(
     assert path.read_bytes() == b"old"
 
 
+def rounded_otherwise(model: Model, images: int) -> Callable[[Tensor], Tensor]:
+    """The network, but for the first images of each size."""
+    right, seen = as_the_network(model), dict[torch.Size, int]()
+
+    def run(x: Tensor) -> Tensor:
+        seen[x.shape] = seen.get(x.shape, 0) + 1
+        return right(x) * (1.001 if seen[x.shape] <= images else 1)
+
+    return run
+
+
+def test_a_network_that_decides_by_comparing_is_compared_on_more_images(
+    stand_in: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = swinir()
+    weights, path = tmp_path / "net.safetensors", tmp_path / "net.onnx"
+    model.save(weights)
+    stand_in(rounded_otherwise(model, images=2))
+    with pytest.raises(OutputError, match="differs from the network"):
+        export(model, path)
+    deciding = dataclasses.replace(swinir_arch.SPEC, decides="which pixels count")
+    model.spec = deciding
+    stand_in(rounded_otherwise(model, images=2))
+    report = export(model, path)
+    assert all(len(check.otherwise) == 2 for check in report.checks)
+    assert all(map(math.isclose, report.checks[0].otherwise, [0.001] * 2, [0.01] * 2))
+    assert max(check.difference for check in report.checks) == 0
+    stand_in(rounded_otherwise(model, images=8))
+    with pytest.raises(OutputError, match="on each of 8 batches; it decides which pixels count by"):
+        export(model, path)
+    stand_in(rounded_otherwise(model, images=1))
+    with mock.patch.object(exporting, "trace"), mock.patch("restore.loading.ARCHS", (deciding,)):
+        assert main(["export", str(weights), "-o", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert "otherwise in 3 more comparisons, by up to 1.0e-03" in told
+
+
 def test_another_shape_or_dtype_is_told(stand_in: Callable[..., None], tmp_path: Path) -> None:
     model = swinir()
     right = as_the_network(model)
     stand_in(lambda x: right(x)[:, :, 1:])
-    with pytest.raises(OutputError, match=r"gives \[1, .*\] of torch.float32 at 1 x .*expected \["):
+    with pytest.raises(OutputError, match=r"at 1 x .* it gives \[1, .*\] of .*expected \["):
         export(model, tmp_path / "net.onnx")
     stand_in(lambda x: right(x).double())
-    with pytest.raises(OutputError, match=r"of torch.float64 at 1 x .* of torch.float32; nothing"):
+    with pytest.raises(OutputError, match=r"\] of torch.float64; .* of torch.float32; nothing"):
         export(model, tmp_path / "net.onnx")
     assert names(tmp_path) == []
 
@@ -325,7 +365,9 @@ def test_a_runtime_that_fails_is_told(stand_in: Callable[..., None], tmp_path: P
         raise RuntimeError("node 7: axis 3 is 48, not 56\nand much more")
 
     stand_in(run)
-    with pytest.raises(OutputError, match=r"does not run at 1 x .*: node 7: axis 3 is 48, not 56;"):
+    with pytest.raises(
+        OutputError, match=r"at 1 x .* it does not run: node 7: axis 3 is 48, not 56;"
+    ):
         export(swinir(), tmp_path / "net.pt2")
     assert names(tmp_path) == []
 

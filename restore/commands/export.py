@@ -123,16 +123,26 @@ def _model(options: argparse.Namespace, say: Callable[[str], None]) -> Model:
 
 def _lines(model: Model, report: ExportReport) -> list[str]:
     from restore.commands.info import file_size
-    from restore.commands.text import duration
+    from restore.commands.text import duration, plural
 
     worst = max(check.difference for check in report.checks)
     sizes = ", ".join(f"{check.height} x {check.width}" for check in report.checks)
     colours = "gray" if model.in_channels == 1 else "RGB"
     grown = f"{model.scale} * " if model.scale > 1 else ""
     opset = f", opset {report.opset}" if report.opset else ""
+    otherwise = [difference for check in report.checks for difference in check.otherwise]
+    notes = (
+        [
+            f"note: it decides {model.spec.decides} by comparing values; rounding made that come out "
+            f"otherwise in {plural(len(otherwise), 'more comparison')}, by up to {max(otherwise):.1e}"
+        ]
+        if otherwise
+        else []
+    )
     return [
         f"written in {duration(report.seconds)}, {file_size(report.size)}{opset}",
         f"differs from the network by at most {worst:.1e} of its largest value, at {sizes}",
+        *notes,
         f'input "image": float32 [batch, {model.in_channels}, height, width], {colours} in 0..1, '
         "any size",
         f'output "restored": [batch, {model.in_channels}, {grown}height, {grown}width], not '
