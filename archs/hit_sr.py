@@ -171,7 +171,7 @@ class Correlation(nn.Module):
         # an axis at a time: an index of both would be twice as large as the bias, in exports too
         bias = table.index_select(1, rows.flatten()).index_select(2, cols.flatten())
         bias = bias.unflatten(2, cols.shape).unflatten(1, rows.shape)
-        return bias.transpose(2, 3).flatten(3).flatten(1, 2)
+        return cast(Tensor, bias.transpose(2, 3).flatten(3).flatten(1, 2))
 
     def _mean_table(self) -> Tensor:
         """[heads, 2 wh - rh, 2 ww - rw]: the mean bias of each offset and those of a block on."""

@@ -33,6 +33,7 @@ SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "tor
 TOLERANCE = 1e-5  # of the network's own largest value, in float32
 # images, rows and columns of the traced call; no number that a network could depend on
 TRACED = (2, 37, 53)
+DECIDES = "decides {} by comparing values, so that another program's rounding can show"
 MOST_TRIES = 8  # batches of images on which a network that decides something is compared
 
 
@@ -274,15 +275,11 @@ def compare(
         if difference <= TOLERANCE:
             return Check(images, height, width, difference, tuple(differing))
         differing.append(difference)
-    other = (
-        f", on each of {tries} batches; it decides {twin.spec.decides} by comparing values, so that "
-        "another program's rounding can show"
-        if twin.spec.decides
-        else ""
-    )
+    reason = f", on each of {tries} batches; it {DECIDES.format(twin.spec.decides)}"
     raise OutputError(
         f"{where}: differs from the network at {words} by {min(differing):.3g} of its largest "
-        f"value{other}; at most {TOLERANCE:g} is allowed; nothing is kept"
+        f"value{reason if twin.spec.decides else ''}; at most {TOLERANCE:g} is allowed; nothing is "
+        "kept"
     )
 
 

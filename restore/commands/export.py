@@ -124,6 +124,7 @@ def _model(options: argparse.Namespace, say: Callable[[str], None]) -> Model:
 def _lines(model: Model, report: ExportReport) -> list[str]:
     from restore.commands.info import file_size
     from restore.commands.text import duration, plural
+    from restore.exporting import DECIDES
 
     worst = max(check.difference for check in report.checks)
     sizes = ", ".join(f"{check.height} x {check.width}" for check in report.checks)
@@ -131,14 +132,12 @@ def _lines(model: Model, report: ExportReport) -> list[str]:
     grown = f"{model.scale} * " if model.scale > 1 else ""
     opset = f", opset {report.opset}" if report.opset else ""
     otherwise = [difference for check in report.checks for difference in check.otherwise]
-    notes = (
-        [
-            f"note: it decides {model.spec.decides} by comparing values; rounding made that come out "
-            f"otherwise in {plural(len(otherwise), 'more comparison')}, by up to {max(otherwise):.1e}"
-        ]
-        if otherwise
-        else []
-    )
+    notes = []
+    if otherwise:
+        notes.append(
+            f"note: it {DECIDES.format(model.spec.decides)}: it did in "
+            f"{plural(len(otherwise), 'more comparison')}, by up to {max(otherwise):.1e}"
+        )
     return [
         f"written in {duration(report.seconds)}, {file_size(report.size)}{opset}",
         f"differs from the network by at most {worst:.1e} of its largest value, at {sizes}",
