@@ -25,6 +25,7 @@ from restore.errors import UsageError
 INPUT, OUTPUT = "image", "restored"
 OPSETS = range(17, 25)  # that the exporter of ONNX makes
 OPSET = 18
+INT64 = 7  # in ONNX's numbering of data types
 PACKAGES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
@@ -110,11 +111,32 @@ def onnx_graph(program: ExportedProgram, scale: int, opset: int = OPSET) -> Any:
         entry.ClearField("metadata_props")
         entry.ClearField("doc_string")
     graph.ClearField("value_info")
+    share_indices(graph)
     for value, factor in ((graph.input[0], 1), (graph.output[0], scale)):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
             grown = f"{factor}*{name}" if axis and factor > 1 else name
             value.type.tensor_type.shape.dim[axis].dim_param = grown
     return proto
+
+
+def share_indices(graph: Any) -> None:
+    """Keep one of each set of equal whole-number constants of an onnx.GraphProto.
+
+    Every block has the same index of its window's pairs of pixels, which can be larger than its
+    weights.
+    """
+    kept: dict[tuple[bytes, tuple[int, ...]], str] = {}
+    shared: dict[str, str] = {}
+    for at, tensor in reversed(list(enumerate(graph.initializer))):
+        if tensor.data_type != INT64 or not tensor.raw_data:
+            continue
+        content = (tensor.raw_data, tuple(tensor.dims))
+        shared[tensor.name] = kept.setdefault(content, tensor.name)
+        if shared[tensor.name] != tensor.name:
+            del graph.initializer[at]
+    for node in graph.node:
+        for slot, name in enumerate(node.input):
+            node.input[slot] = shared.get(name, name)
 
 
 def onnx_file(proto: Any, about: Mapping[str, str]) -> Written:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from golden_data import Tiny, image, small_cases, tiny, untold
@@ -36,6 +37,7 @@ from restore.export_formats import (
     onnx_file,
     onnx_graph,
     openvino_files,
+    share_indices,
     torch_file,
 )
 from restore.exporting import TOLERANCE, compare, export, sizes_to_check, trace, twin_of
@@ -202,6 +204,32 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = model(x)
     assert (torch.from_numpy(y) - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+
+
+def test_equal_indices_are_written_once() -> None:
+    onnx = pytest.importorskip("onnx")
+    h, n = onnx.helper, onnx.numpy_helper
+    values = {
+        "table": np.arange(6, dtype=np.float32).reshape(3, 2),
+        "same": np.arange(6, dtype=np.float32).reshape(3, 2),  # a parameter keeps its name
+        "a": np.array([0, 2]),
+        "b": np.array([0, 2]),
+        "row": np.array([[0, 2]]),
+        "other": np.array([0, 1]),
+    }
+    nodes = [
+        h.make_node("Gather", [table, index], [f"{table}_{index}"])
+        for table, index in [("table", "a"), ("same", "b"), ("table", "row"), ("table", "other")]
+    ]
+    graph = h.make_graph(nodes, "test", [], [], [n.from_array(v, k) for k, v in values.items()])
+    share_indices(graph)
+    assert {tensor.name for tensor in graph.initializer} == {*values} - {"a"}
+    assert [list(node.input) for node in graph.node] == [
+        ["table", "b"],
+        ["same", "b"],
+        ["table", "row"],
+        ["table", "other"],
+    ]
 
 
 @quietly
