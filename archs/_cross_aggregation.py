@@ -30,7 +30,7 @@ from restore.archs._blocks import (
     on_map,
 )
 from restore.archs._skeleton import DropRates, PatchConfig
-from restore.archs._spec import StateDict
+from restore.archs._spec import StateDict, shape_of
 from restore.archs._swin import stored_rectangle_mask
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size, relative_offsets, relative_position_index
@@ -235,6 +235,16 @@ def windows_in_words(config: CrossConfig) -> str:
 def heads_key(name: str) -> str:
     """Key of a tensor with one row for each head of half the channels in a stage's first block."""
     return f"{name}.0.attns.0.pos.pos3.2.weight"
+
+
+def read_heads(state: StateDict, name: str) -> int:
+    """Heads of a stage, in both halves of the channels together.
+
+    Raises:
+        KeyError: the tensor that tells them is missing.
+        ValueError: it has another number of sides, or an empty one.
+    """
+    return 2 * shape_of(state, heads_key(name), "[heads / 2, width]")[0]
 
 
 def read_window(state: StateDict, name: str, rectangles: bool = False) -> tuple[Size | None, int]:

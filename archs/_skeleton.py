@@ -28,12 +28,13 @@ from restore.archs._blocks import (
     init_linear,
     on_map,
 )
-from restore.archs._spec import ArchConfig, StateDict
+from restore.archs._spec import MOST_BLOCKS, ArchConfig, StateDict, shape_of
 from restore.kernels.windows import Size
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 ResiConnection = Literal["1conv", "3conv", "identity"]
 NUM_FEAT = 64  # channels of the tails; no official constructor has it as an argument
+LARGEST_PATCH = 8192  # pixels
 SCALES = {
     "pixelshuffle": (1, 2, 3, 4, 8, 16),
     "pixelshuffledirect": tuple(range(1, 17)),
@@ -52,6 +53,13 @@ class PatchConfig(ArchConfig):
     """The argument that stored masks are made for; nothing else depends on it in most nets."""
 
     img_size: int | tuple[int, int] = 64  # training patch
+
+    def __post_init__(self) -> None:
+        """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
+        sides = self.img_size if isinstance(self.img_size, tuple) else (self.img_size,)
+        if not all(1 <= side <= LARGEST_PATCH for side in sides):
+            raise ValueError(f"img_size is {self.img_size}; expected 1 to {LARGEST_PATCH}")
 
     @property
     def patch(self) -> Size:
@@ -85,6 +93,7 @@ class OuterConfig(PatchConfig):
 
     def __post_init__(self) -> None:
         """Refuse values that name no network (ValueError)."""
+        super().__post_init__()
         for name, kinds in (
             ("upsampler", self.upsamplers),
             ("resi_connection", self.resi_connections),
@@ -99,7 +108,7 @@ class OuterConfig(PatchConfig):
         depths = self.group_depths
         if len(self.num_heads) != len(depths) or min((0, *depths, *self.num_heads)) < 0:
             raise ValueError(f"num_heads {self.num_heads} do not go with depths {depths}")
-        for name in ("in_chans", "embed_dim", "mlp_ratio", "img_range"):
+        for name in ("in_chans", "embed_dim", "mlp_ratio"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
 
@@ -283,14 +292,9 @@ def read_outer(state: StateDict) -> dict[str, Any]:
 
     Raises:
         KeyError: a key that the family has is missing.
-        ValueError: the first convolution's weight is none.
+        ValueError: a tensor has another number of sides.
     """
-    first = state["conv_first.weight"]
-    if first.dim() != 4 or 0 in first.shape:
-        raise ValueError(
-            f"conv_first.weight is {tuple(first.shape)}; expected [embed_dim, in_chans, 3, 3]"
-        )
-    embed_dim, in_chans = first.shape[:2]
+    embed_dim, in_chans = shape_of(state, "conv_first.weight", FIRST_CONV)[:2]
     upsampler, upscale = _read_tail(state, in_chans)
     return {
         "in_chans": in_chans,
@@ -311,18 +315,26 @@ def read_skeleton(state: StateDict, heads: str) -> dict[str, Any]:
 
     Raises:
         KeyError: a key that the family has is missing.
-        ValueError: the first convolution's weight is none.
+        ValueError: a tensor has another number of sides.
     """
     outer = read_outer(state)
     depths = read_depths(state, r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\.")
-    sides = [state[heads.format(group)].shape for group in range(len(depths))]
+    linear = heads.endswith(".weight")
+    expected = "[heads, width]" if linear else "[offsets, heads]"
+    sides = [shape_of(state, heads.format(group), expected) for group in range(len(depths))]
     return {
         **outer,
         "depths": depths,
-        "num_heads": tuple(side[0] if heads.endswith(".weight") else side[-1] for side in sides),
-        "mlp_ratio": state[BLOCK.format(0, 0) + "mlp.fc1.weight"].shape[0] / outer["embed_dim"],
+        "num_heads": tuple(side[0 if linear else 1] for side in sides),
+        "mlp_ratio": read_mlp_ratio(state, BLOCK.format(0, 0) + "mlp.fc1.weight"),
         "patch_norm": "patch_embed.norm.weight" in state,
     }
+
+
+def read_mlp_ratio(state: StateDict, key: str) -> float:
+    """Width of an MLP as a multiple of its input's, from the weight of its first linear layer."""
+    hidden, width = shape_of(state, key, "[hidden, channels]")
+    return hidden / width
 
 
 def skeleton_evidence(config: OuterConfig, mlp: str = "mlp") -> tuple[str, ...]:
@@ -345,10 +357,12 @@ def _read_tail(state: StateDict, in_chans: int) -> tuple[Upsampler, int]:
     if "conv_up1.weight" in state:
         return "nearest+conv", 4 if "conv_up2.weight" in state else 2
     if "conv_before_upsample.0.weight" in state:
-        steps = [v.shape[0] for k, v in state.items() if re.fullmatch(r"upsample\.\d+\.weight", k)]
+        keys = [key for key in state if re.fullmatch(r"upsample\.\d+\.weight", key)]
+        steps = [shape_of(state, key, "[64 step^2, 64, 3, 3]")[0] for key in keys]
         return "pixelshuffle", math.prod(math.isqrt(max(n // NUM_FEAT, 1)) for n in steps)
     if "upsample.0.weight" in state:
-        return "pixelshuffledirect", math.isqrt(state["upsample.0.weight"].shape[0] // in_chans)
+        made = shape_of(state, "upsample.0.weight", "[in_chans upscale^2, embed_dim, 3, 3]")[0]
+        return "pixelshuffledirect", math.isqrt(made // in_chans)
     return "", 1
 
 
@@ -359,15 +373,22 @@ def _read_connection(state: StateDict) -> ResiConnection:
 
 
 def read_depths(state: StateDict, pattern: str) -> tuple[int, ...]:
-    """Blocks of each group, from keys that begin with a pattern of two numbers."""
+    """Blocks of each group, from keys that begin with a pattern of two numbers.
+
+    Raises:
+        ValueError: a number is too large for one of blocks.
+    """
     blocks: dict[int, int] = {}
     for key in state:
         if found := re.match(pattern, key):
             group, block = int(found[1]), int(found[2])
+            if block >= MOST_BLOCKS:
+                raise ValueError(f"{key}: expected fewer than {MOST_BLOCKS} blocks in a group")
             blocks[group] = max(blocks.get(group, 0), block + 1)
     return tuple(blocks[group] for group in sorted(blocks))
 
 
+FIRST_CONV = "[embed_dim, in_chans, 3, 3]"  # shape of the first convolution's weight
 BLOCK = "layers.{}.residual_group.blocks.{}."  # where a block's parameters lie
 
 

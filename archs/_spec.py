@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
 from restore.errors import CheckpointError
 
 StateDict = Mapping[str, Tensor]
 C = TypeVar("C", bound="ArchConfig")
+
+# Least and most of factors and ratios, far beyond all official values. Outside, float32 overflows
+# or a network outgrows every machine.
+LIMITS = {
+    "img_range": (1 / 65535, 65535.0),
+    "qk_scale": (1e-4, 100.0),
+    "conv_scale": (-100.0, 100.0),
+    "mlp_ratio": (0.0, 1000.0),
+    "overlap_ratio": (0.0, 10.0),
+}
+LARGEST = 2**20  # of whole numbers
+MOST_BLOCKS = 1000  # in a network; official ones have 72 at most
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,17 @@ class ArchConfig(Mapping[str, Any]):
 
     def __post_init__(self) -> None:
         """Refuse values that name no network (ValueError). Families say more than types do."""
+        for name in self:
+            value = getattr(self, name)
+            limits = LIMITS.get(name)
+            if limits and value is not None and not limits[0] <= value <= limits[1]:
+                raise ValueError(f"{name} is {value:g}; expected {limits[0]:g} to {limits[1]:g}")
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(n, int) and abs(n) > LARGEST for n in numbers):
+                raise ValueError(f"{name} is {self[name]}; expected {LARGEST} at most")
+        for name in ("depths", "depth"):
+            if sum(self.get(name, ())) > MOST_BLOCKS:
+                raise ValueError(f"{name} is {self[name]}; expected {MOST_BLOCKS} blocks at most")
 
     def __getitem__(self, name: str) -> Any:
         """One value by its official name."""
@@ -56,7 +80,7 @@ class ArchConfig(Mapping[str, Any]):
         names = _names(type(self))
         for name in values:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
+                near = difflib.get_close_matches(str(name), names, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
                 raise CheckpointError(f"{where}: config has no {name!r}{hint}")
         changes = {name: frozen(value) for name, value in values.items()}
@@ -70,7 +94,10 @@ class ArchConfig(Mapping[str, Any]):
         try:
             return dataclasses.replace(self, **changes)
         except ValueError as error:
-            raise CheckpointError(f"{where}: config {dict(values)} does not fit: {error}") from None
+            others = {
+                name: values[name] for name in changes if changes[name] != getattr(self, name)
+            }
+            raise CheckpointError(f"{where}: config {others} does not fit: {error}") from None
 
 
 def _names(config: type[ArchConfig]) -> list[str]:
@@ -92,7 +119,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
     if hint is float:
-        return isinstance(value, (int, float)) and math.isfinite(value)
+        # not math.isfinite, which fails for whole numbers beyond the largest float
+        return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
     return isinstance(value, hint)
 
 
@@ -121,6 +149,29 @@ class Reading:
     config: ArchConfig
     evidence: tuple[str, ...]  # what told what, for people
     doubts: tuple[Doubt, ...] = ()
+
+
+def shape_of(state: StateDict, key: str, expected: str) -> torch.Size:
+    """The shape of a tensor, which has as many sides as `expected` names, none of them empty.
+
+    Args:
+        state: keys under official names.
+        key: of the tensor.
+        expected: its shape in words, such as "[embed_dim, in_chans, 3, 3]".
+
+    Raises:
+        KeyError: there is no such tensor.
+        ValueError: it has another number of sides, or an empty one.
+    """
+    shape = state[key].shape
+    if len(shape) != expected.count(",") + 1 or 0 in shape:
+        raise ValueError(f"{key} is {tuple(shape)}; expected {expected}")
+    return shape
+
+
+def count_numbers(state: StateDict, before: str) -> int:
+    """How many numbers stand behind a beginning of keys: the blocks behind "latent."."""
+    return len({key[len(before) :].split(".")[0] for key in state if key.startswith(before)})
 
 
 @dataclass(frozen=True)
@@ -183,9 +234,14 @@ class ArchSpec:
     read_config: Callable[[StateDict], Reading]
     variant: Callable[[Any], str]  # a person's name for the configuration
     scale: Callable[[Any], int]
-    in_channels: Callable[[Any], int]
+    in_channels: Callable[[Any], int]  # of the image that it takes
     input_rule: Callable[[Any], InputRule]
     derived: Callable[[Any], dict[str, Callable[[], Tensor]]]  # official buffers, by key
+    out_channels: Callable[[Any], int] | None = None  # of the image that it makes, where others
+    # of official .pth files: where the weights lie, as the authors' scripts look for them, and
+    # what stands before their names
+    wrappers: tuple[str, ...] = ("params", "params_ema")
+    prefix: str = ""
     published_padding: Callable[[Any], PublishedPadding | None] = no_published_padding
     windows: Callable[[Any], str] = window_size  # in words
     overflows_fp16: bool = False  # measured with trained weights, see docs/precision.md

@@ -23,7 +23,7 @@ from restore.archs._skeleton import (
     Upsampler,
     residual_groups,
 )
-from restore.archs._spec import Doubt, StateDict
+from restore.archs._spec import Doubt, StateDict, shape_of
 from restore.kernels.reference import MASKED
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size, relative_position_index, shift_mask
@@ -243,6 +243,16 @@ def usual_img_size(window: int) -> int:
     return max(-(-64 // window), 2) * window
 
 
+def read_window(state: StateDict, key: str) -> int:
+    """Side of the windows that a bias table is for.
+
+    Raises:
+        KeyError: there is no such tensor.
+        ValueError: it has another number of sides, or an empty one.
+    """
+    return (math.isqrt(shape_of(state, key, "[(2 window - 1)^2, heads]")[0]) + 1) // 2
+
+
 def read_img_size(state: StateDict, window: int, shifts: bool) -> tuple[int, tuple[Doubt, ...]]:
     """The training patch, from the number of windows of a stored mask, and what is doubtful of it.
 
@@ -255,13 +265,13 @@ def read_img_size(state: StateDict, window: int, shifts: bool) -> tuple[int, tup
         Pixels, 0 where nothing tells them.
     """
     masks = [v.shape[0] for k, v in state.items() if k.endswith(".attn_mask") and v.dim() == 3]
-    if masks and math.isqrt(masks[0]) ** 2 == masks[0]:
+    if masks and math.isqrt(masks[0]) ** 2 == masks[0]:  # square patches, as in all official nets
         return math.isqrt(masks[0]) * window, ()
     indexed = any(k.endswith("relative_position_index") for k in state)
     if masks or not indexed or not shifts:
         return 0, ()
     text = (
-        "it stores index buffers but no attn_mask: taken as shifted windows whose masks were "
+        "it stores index buffers but no whole attn_mask: taken as shifted windows whose masks were "
         f"stripped; if it was trained on patches of one window, give img_size={window}"
     )
     return 0, (Doubt(("img_size",), text),)

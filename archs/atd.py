@@ -37,11 +37,12 @@ from restore.archs._skeleton import (
     SwinSkeleton,
     has_skeleton,
     read_depths,
+    read_mlp_ratio,
     read_outer,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
-from restore.archs._swin import bias_table, stored_index
+from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict, shape_of
+from restore.archs._swin import bias_table, read_window, stored_index
 from restore.kernels.category_attention import category_attention
 from restore.kernels.dictionary_attention import dictionary_attention, refine_dictionary
 from restore.kernels.precision import full_precision
@@ -249,6 +250,7 @@ class ATD(SwinSkeleton, IgnoresDerived):
 LAYER = "layers.{}.residual_group.layers.{}."  # where a layer's parameters lie
 FIRST = LAYER.format(0, 0)
 TABLE = "attn_win.relative_position_bias_table"
+DEPTHWISE = "convffn.dwconv.depthwise_conv.0.weight"
 CATEGORY_SIZES = {48: 128, 210: 256}  # of the official models, by embed_dim
 
 
@@ -263,26 +265,26 @@ def read_config(state: StateDict) -> Reading:
     outer = read_outer(state)
     embed_dim = outer["embed_dim"]
     depths = read_depths(state, r"layers\.(\d+)\.residual_group\.layers\.(\d+)\.")
-    table = state[FIRST + TABLE].shape
     category_size = CATEGORY_SIZES.get(embed_dim, 256)
     config = ATDConfig(
         **outer,
         depths=depths,
         num_heads=tuple(
-            state[LAYER.format(group, 0) + TABLE].shape[1] for group in range(len(depths))
+            shape_of(state, LAYER.format(group, 0) + TABLE, "[offsets, heads]")[1]
+            for group in range(len(depths))
         ),
-        mlp_ratio=state[FIRST + "convffn.fc1.weight"].shape[0] / embed_dim,
+        mlp_ratio=read_mlp_ratio(state, FIRST + "convffn.fc1.weight"),
         patch_norm="patch_embed.norm.weight" in state,
-        window_size=(math.isqrt(table[0]) + 1) // 2,
+        window_size=read_window(state, FIRST + TABLE),
         category_size=category_size,
-        num_tokens=state[FIRST + "attn_atd.scale"].shape[0],
-        reducted_dim=state[FIRST + "attn_atd.wq.weight"].shape[0],
-        convffn_kernel_size=state[FIRST + "convffn.dwconv.depthwise_conv.0.weight"].shape[-1],
+        num_tokens=shape_of(state, FIRST + "attn_atd.scale", "[num_tokens]")[0],
+        reducted_dim=shape_of(state, FIRST + "attn_atd.wq.weight", "[reducted_dim, embed_dim]")[0],
+        convffn_kernel_size=shape_of(state, FIRST + DEPTHWISE, "[hidden, 1, kernel, kernel]")[3],
         qkv_bias=FIRST + "wqkv.bias" in state,
     )
     official = "as in the official files" if embed_dim in CATEGORY_SIZES else "a guess"
     evidence = (
-        f"{TABLE} {tuple(table)}: window_size {config.window_size}, num_heads "
+        f"{TABLE} {tuple(state[FIRST + TABLE].shape)}: window_size {config.window_size}, num_heads "
         f"{config.num_heads[0]}",
         f"td and attn_atd.wq.weight: num_tokens {config.num_tokens}, reducted_dim "
         f"{config.reducted_dim}",

@@ -24,7 +24,7 @@ from restore.archs._cross_aggregation import (
     Stage,
     derived,
     has_rectangles,
-    heads_key,
+    read_heads,
     read_window,
     stage_blocks,
     windows_in_words,
@@ -35,6 +35,7 @@ from restore.archs._skeleton import (
     Upsampler,
     has_skeleton,
     read_depths,
+    read_mlp_ratio,
     read_outer,
     skeleton_evidence,
 )
@@ -156,7 +157,7 @@ def read_config(state: StateDict) -> Reading:
     outer = read_outer(state)
     depth = read_depths(state, r"layers\.(\d+)\.blocks\.(\d+)\.")
     names = [GROUP.format(group) for group in range(len(depth))]
-    ratio = state[FIRST + "mlp.fc1.weight"].shape[0] / outer["embed_dim"]
+    ratio = read_mlp_ratio(state, FIRST + "mlp.fc1.weight")
     source = _source(state)
     rectangles = has_rectangles(state, names) or (not source and ratio == 2)
     found = [read_window(state, name, rectangles) for name in names]
@@ -168,7 +169,7 @@ def read_config(state: StateDict) -> Reading:
         img_size=max(side for _, side in found) or (128 if gray else 64),
         img_range=255.0 if gray else 1.0,
         depth=depth,
-        num_heads=tuple(2 * state[heads_key(name)].shape[0] for name in names),
+        num_heads=tuple(read_heads(state, name) for name in names),
         mlp_ratio=ratio,
         qkv_bias=FIRST + "qkv.bias" in state,
     )
@@ -179,7 +180,7 @@ def read_config(state: StateDict) -> Reading:
         f"in_chans {config.in_chans}: img_range {config.img_range:g}, as in the official files",
     )
     unsure = [g for g, (window, _) in enumerate(found) if not window or _has_a_twin(window)]
-    return Reading(config, evidence, _doubts(config, source, unsure))
+    return Reading(config, evidence, (*_doubts(config, source, unsure), *_range_doubt(config)))
 
 
 def _source(state: StateDict) -> str:
@@ -232,6 +233,17 @@ def _doubts(config: CATConfig, source: str, unsure: list[int]) -> tuple[Doubt, .
     return (Doubt(("block_name", "split_size_0", "split_size_1"), text),)
 
 
+def _range_doubt(config: CATConfig) -> tuple[Doubt, ...]:
+    if config.upsampler or config.in_chans == 1:
+        return ()
+    text = (
+        "img_range leaves no trace in these weights, and no published CAT keeps the size of colour "
+        f"pictures: taken as {config.img_range:g}; if it was trained on values to 255, as the gray "
+        "JPEG models were, give img_range=255"
+    )
+    return (Doubt(("img_range",), text),)
+
+
 def _told(config: CATConfig) -> str:
     names = ("block_name", "split_size_0", "split_size_1")
     return ", ".join(f"{name} {config[name]}" for name in names)
@@ -239,8 +251,9 @@ def _told(config: CATConfig) -> str:
 
 def variant(config: CATConfig) -> str:
     """What a person calls this configuration."""
-    if config.in_chans == 1 and config.img_range == 255 and not config.upsampler:
-        return "CAT JPEG artefacts (gray)"
+    if not config.upsampler:
+        task = "JPEG artefacts" if config.img_range == 255 else "denoising"
+        return f"CAT {task} ({'gray' if config.in_chans == 1 else 'colour'})"
     model = [stage.window for stage in config.stages], config.mlp_ratio
     same = [name for name, other in OFFICIAL.items() if other == model and config.embed_dim == 180]
     return f"{same[0] if same else 'CAT'} x{config.upscale}"

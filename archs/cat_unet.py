@@ -25,11 +25,21 @@ from restore.archs._cross_aggregation import (
     Stage,
     derived,
     heads_key,
+    read_heads,
     read_window,
     stage_blocks,
     windows_in_words,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
+from restore.archs._skeleton import read_mlp_ratio
+from restore.archs._spec import (
+    ArchSpec,
+    Doubt,
+    InputRule,
+    Reading,
+    StateDict,
+    count_numbers,
+    shape_of,
+)
 
 LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
 STAGES = (  # official name, level, channels as a multiple of `dim`
@@ -178,12 +188,7 @@ def claims(state: StateDict) -> bool:
 
 def read_config(state: StateDict) -> Reading:
     """Every argument that keys and shapes tell; the official value for the rest."""
-    first = state["patch_embed.proj.weight"]
-    if first.dim() != 4 or 0 in first.shape:
-        raise ValueError(
-            f"patch_embed.proj.weight is {tuple(first.shape)}; expected [dim, in_chans, 3, 3]"
-        )
-    dim, in_chans = first.shape[:2]
+    dim, in_chans = shape_of(state, "patch_embed.proj.weight", "[dim, in_chans, 3, 3]")[:2]
     found = [
         [read_window(state, name) for name, at, _ in STAGES if at == level]
         for level in range(len(LEVELS))
@@ -194,27 +199,23 @@ def read_config(state: StateDict) -> Reading:
         img_size=max(sides, default=128),
         in_chans=in_chans,
         dim=dim,
-        depth=tuple(_count(state, name) for name in LEVELS),
+        depth=tuple(count_numbers(state, f"{name}.") for name in LEVELS),
         split_size_0=tuple(split or 4 for split in told),
-        num_heads=tuple(2 * state[heads_key(name)].shape[0] for name in LEVELS),
-        mlp_ratio=state["latent.0.mlp.fc1.weight"].shape[0] / (8 * dim),
+        num_heads=tuple(read_heads(state, name) for name in LEVELS),
+        mlp_ratio=read_mlp_ratio(state, "latent.0.mlp.fc1.weight"),
         qkv_bias="latent.0.qkv.bias" in state,
-        num_refinement_blocks=_count(state, "refinement"),
+        num_refinement_blocks=count_numbers(state, "refinement."),
     )
+    levels = [at + 1 for at, split in enumerate(told) if split]
+    source = f"attn_mask_0 of levels {levels}" if levels else "no buffers"
     evidence = (
         f"patch_embed.proj.weight: dim {dim}, in_chans {in_chans}",
         f"blocks of each level: depth {list(config.depth)}",
         f"pos3.2.weight: num_heads {list(config.num_heads)}",
         f"mlp.fc1.weight: mlp_ratio {config.mlp_ratio:g}",
-        f"attn_mask_0 of levels {[at + 1 for at, split in enumerate(told) if split]}: "
-        f"split_size_0 {list(config.split_size_0)}, img_size {config.img_size}",
+        f"{source}: split_size_0 {list(config.split_size_0)}, img_size {config.img_size}",
     )
     return Reading(config, evidence, _doubts(config, told))
-
-
-def _count(state: StateDict, stage: str) -> int:
-    keys = (key.split(".") for key in state)
-    return len({key[1] for key in keys if key[0] == stage})
 
 
 def _doubts(config: CATUnetConfig, told: list[int]) -> tuple[Doubt, ...]:

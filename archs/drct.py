@@ -12,7 +12,6 @@ D = C + (k - 1) g channels of block k, w side of a window, s scale.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,15 +25,17 @@ from restore.archs._blocks import drop_path_rates, hidden_features, pointwise, r
 from restore.archs._skeleton import (
     SwinSkeleton,
     has_skeleton,
+    read_mlp_ratio,
     read_outer,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict
+from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, shape_of
 from restore.archs._swin import (
     TABLE,
     HybridConfig,
     SwinBlock,
     read_img_size,
+    read_window,
     stored_index,
     stored_mask,
     usual_img_size,
@@ -163,18 +164,21 @@ def read_config(state: StateDict) -> Reading:
     outer = read_outer(state)
     matches = (re.match(r"layers\.(\d+)\.swin1\.", key) for key in state)
     groups = len({found[1] for found in matches if found})
-    window = (math.isqrt(state[FIRST + TABLE].shape[0]) + 1) // 2
+    window = read_window(state, FIRST + TABLE)
     img_size, doubts = read_img_size(state, window, shifts=True)
     config = DRCTConfig(
         **outer,
         img_size=img_size or usual_img_size(window),
         depths=(6,) * groups,
-        num_heads=tuple(state[f"layers.{g}.swin1.{TABLE}"].shape[1] for g in range(groups)),
+        num_heads=tuple(
+            shape_of(state, f"layers.{g}.swin1.{TABLE}", "[offsets, heads]")[1]
+            for g in range(groups)
+        ),
         window_size=window,
-        mlp_ratio=state[FIRST + "mlp.fc1.weight"].shape[0] / outer["embed_dim"],
+        mlp_ratio=read_mlp_ratio(state, FIRST + "mlp.fc1.weight"),
         qkv_bias=FIRST + "attn.qkv.bias" in state,
         patch_norm="patch_embed.norm.weight" in state,
-        gc=state["layers.0.adjust1.weight"].shape[0],
+        gc=shape_of(state, "layers.0.adjust1.weight", "[gc, embed_dim, 1, 1]")[0],
     )
     evidence = (
         f"layers.*.swin1: {groups} groups; depths tells no more than their number",

@@ -33,8 +33,15 @@ from restore.archs._skeleton import (
     residual_groups,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict
-from restore.archs._swin import TABLE, HybridConfig, SwinBlock, bias_table, stored_index
+from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, shape_of
+from restore.archs._swin import (
+    TABLE,
+    HybridConfig,
+    SwinBlock,
+    bias_table,
+    read_window,
+    stored_index,
+)
 from restore.kernels.overlapping_attention import overlapping_attention
 from restore.kernels.windows import overlapping_position_index
 
@@ -220,15 +227,17 @@ def read_config(state: StateDict) -> Reading:
     """Every argument that keys and shapes tell; the official value for the rest."""
     common = read_skeleton(state, heads=BLOCK.format("{}", 0) + TABLE)
     dim = common["embed_dim"]
-    window = (math.isqrt(state[FIRST + TABLE].shape[0]) + 1) // 2
-    overlap = math.isqrt(state[OVERLAPPING].shape[0]) + 1 - 2 * window
+    window = read_window(state, FIRST + TABLE)
+    offsets = shape_of(state, OVERLAPPING, "[(2 window + overlap - 1)^2, heads]")[0]
+    overlap = math.isqrt(offsets) + 1 - 2 * window
+    squeezing = CONV + "3.attention.1.weight"
     config = HATConfig(
         **common,
         img_size=max(64, 2 * window),  # windows are shifted, so there were two
         window_size=window,
         qkv_bias=FIRST + "attn.qkv.bias" in state,
-        compress_ratio=dim // state[CONV + "0.weight"].shape[0],
-        squeeze_factor=dim // state[CONV + "3.attention.1.weight"].shape[0],
+        compress_ratio=dim // shape_of(state, CONV + "0.weight", "[narrow, embed_dim, 3, 3]")[0],
+        squeeze_factor=dim // shape_of(state, squeezing, "[squeezed, embed_dim, 1, 1]")[0],
         overlap_ratio=overlap / window,
     )
     evidence = (

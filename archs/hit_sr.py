@@ -44,10 +44,12 @@ from restore.archs._skeleton import (
     residual_groups,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict
+from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict, shape_of
 from restore.kernels.channel_correlation import channel_correlation
 from restore.kernels.spatial_correlation import spatial_correlation
 from restore.kernels.windows import Size, relative_position_index
+
+LARGEST_WINDOW = 1024  # pixels; the largest official one has 64
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class HiTConfig(ResidualConfig):
         if self.value_drop_rate:
             raise ValueError(
                 f"value_drop_rate={self.value_drop_rate}; only 0, as in all official models"
+            )
+        if min(self.base_win_size) < 1 or max(max(self.windows)) > LARGEST_WINDOW:
+            raise ValueError(
+                f"base_win_size {self.base_win_size} with hier_win_ratios {self.hier_win_ratios} "
+                f"gives windows {self.windows}; expected sides of 1 to {LARGEST_WINDOW}"
             )
         for window, reduction in zip(self.windows, self.reductions, strict=True):
             if min(window) < 1 or window[0] % reduction[0] or window[1] % reduction[1]:
@@ -254,11 +261,10 @@ def read_config(state: StateDict) -> Reading:
     common = read_skeleton(state, heads=BLOCK.format("{}", 0) + "correlation.pos.pos3.2.weight")
     depths = common["depths"]
     blocks = [BLOCK.format(depths.index(max(depths)), j) for j in range(max(depths))]
-    reductions = [
-        math.isqrt(state[b + "correlation.spatial_linear.weight"].shape[1]) for b in blocks
-    ]
+    keys = [b + "correlation.spatial_linear.weight" for b in blocks]
+    reductions = [math.isqrt(shape_of(state, key, "[1, reduction^2]")[1]) for key in keys]
     if name == "HiT_SNG":
-        windows = [state[b + UNIGRAM].shape[2] for b in blocks]
+        windows = [shape_of(state, b + UNIGRAM, "[1, 2, window, window]")[2] for b in blocks]
         base, doubts = _read_base(windows, reductions)
         ratios = tuple(_whole(window / base) for window in windows)
     else:

@@ -28,7 +28,7 @@ from restore.archs._skeleton import (
     read_skeleton,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict
+from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, shape_of
 from restore.archs._swin import (
     TABLE,
     AttentionBlock,
@@ -101,8 +101,6 @@ class SRFormerv2Config(SRFormerConfig):
                 f"window_size is {self.window_size}; expected a multiple of {SWIN_WINDOW}, the "
                 "window of the Swin blocks"
             )
-        if min(self.patch) < 1:
-            raise ValueError(f"img_size is {self.img_size}; expected 1 or more")
         if any(depth % 2 for depth in self.depths):
             raise ValueError(f"depths are {self.depths}; expected even numbers")
         if self.squeeze_dim < 1 or any(self.attention_dim % heads for heads in self.num_heads):
@@ -208,6 +206,7 @@ class SRFormer(PaddedSkeleton):
         super().__init__(config, block, config.window_size)
 
 
+ALIGNED = "[(window - 1)^2, heads]"  # shape of a bias table for cells
 FIRST, SECOND = BLOCK.format(0, 0), BLOCK.format(0, 1)
 PERMUTED = {"attn.q.weight", "attn.kv.weight", TABLE, "mlp.dwconv.depthwise_conv.0.weight"}
 
@@ -238,7 +237,7 @@ def read_config_v2(state: StateDict) -> Reading:
     config = SRFormerv2Config(
         **{**common, "depths": tuple((count - 1) // 3 * 2 for count in common["depths"])},
         img_size=_img_size(side, common["window_size"]),
-        squeeze_dim=state[SECOND + "attn.q.weight"].shape[0] // 4,
+        squeeze_dim=shape_of(state, SECOND + "attn.q.weight", "[4 squeeze_dim, embed_dim]")[0] // 4,
     )
     evidence = (
         *_evidence(state, SECOND, config),
@@ -252,7 +251,7 @@ def _read_common(state: StateDict, permuted: str) -> dict[str, Any]:
     """Arguments of both networks; `permuted` is the first block that attends to cells."""
     return {
         **read_skeleton(state, heads=BLOCK.format("{}", 0) + TABLE),
-        "window_size": math.isqrt(state[permuted + TABLE].shape[0]) + 1,
+        "window_size": math.isqrt(shape_of(state, permuted + TABLE, ALIGNED)[0]) + 1,
         "qkv_bias": permuted + "attn.q.bias" in state,
     }
 
@@ -320,7 +319,8 @@ def variant_v2(config: SRFormerv2Config) -> str:
 def windows(config: SRFormerConfig) -> str:
     """The windows of the blocks, in words."""
     swin = any(config.roll_of(block) is None for block in range(max(config.group_depths)))
-    return f"{SWIN_WINDOW}, {config.window_size}" if swin else str(config.window_size)
+    sides = [SWIN_WINDOW, config.window_size] if swin else [config.window_size]
+    return ", ".join(map(str, dict.fromkeys(sides)))
 
 
 def input_rule(config: SRFormerConfig) -> InputRule:

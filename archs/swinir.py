@@ -10,7 +10,6 @@ Shape letters: B images, H rows, W columns, C channels of the body, w side of a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from restore.archs._swin import (
     SwinBlock,
     SwinConfig,
     read_img_size,
+    read_window,
     stored_index,
     stored_mask,
     usual_img_size,
@@ -83,7 +83,7 @@ def claims(state: StateDict) -> bool:
 def read_config(state: StateDict) -> Reading:
     """Every argument that keys and shapes tell; the official value for the rest."""
     common = read_skeleton(state, heads=BLOCK.format("{}", 0) + TABLE)
-    window = (math.isqrt(state[FIRST + TABLE].shape[0]) + 1) // 2
+    window = read_window(state, FIRST + TABLE)
     jpeg = window == 7  # chosen against the 8 x 8 blocks of JPEG; trained on 0..255
     img_size, doubts = read_img_size(state, window, shifts=max(common["depths"]) > 1)
     config = SwinIRConfig(

@@ -13,7 +13,6 @@ Shape letters: B images, H rows, W columns, C channels of a map, w side of a win
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -30,9 +29,18 @@ from restore.archs._blocks import (
     init_linear,
     on_map,
 )
-from restore.archs._skeleton import DropRates
-from restore.archs._spec import ArchSpec, Doubt, InputRule, PublishedPadding, Reading, StateDict
-from restore.archs._swin import TABLE, WindowAttention, stored_index
+from restore.archs._skeleton import DropRates, read_mlp_ratio
+from restore.archs._spec import (
+    ArchSpec,
+    Doubt,
+    InputRule,
+    PublishedPadding,
+    Reading,
+    StateDict,
+    count_numbers,
+    shape_of,
+)
+from restore.archs._swin import TABLE, WindowAttention, read_window, stored_index
 
 STEPS = range(4)  # down, and up again
 STAGES = (*(f"encoderlayer_{k}" for k in STEPS), "conv", *(f"decoderlayer_{k}" for k in STEPS))
@@ -266,39 +274,34 @@ def stage_drop_paths(config: UformerConfig) -> list[list[float]]:
     return [*down, [rate] * depths[BOTTLENECK], *(rates[::-1] for rates in reversed(up))]
 
 
+ENTRY = "input_proj.proj.0.weight"
 FIRST = "{}.blocks.0."  # of a stage
 
 
 def claims(state: StateDict) -> bool:
     """Whether maps shrink and grow by the official layers, around window attention."""
-    marks = {"input_proj.proj.0.weight", "dowsample_0.conv.0.weight", "upsample_0.deconv.0.weight"}
+    marks = {ENTRY, "dowsample_0.conv.0.weight", "upsample_0.deconv.0.weight"}
     return marks <= state.keys() and FIRST.format("conv") + TABLE in state
 
 
 def read_config(state: StateDict) -> Reading:
     """Every argument that keys and shapes tell; the value of the published scripts for the rest."""
-    entry, leaving = (state[f"{end}_proj.proj.0.weight"] for end in ("input", "output"))
-    if entry.dim() != 4 or 0 in entry.shape or leaving.dim() != 4:
-        raise ValueError(
-            f"input_proj and output_proj are {tuple(entry.shape)} and {tuple(leaving.shape)}; "
-            "expected [embed_dim, dd_in, 3, 3] and [in_chans, 2 embed_dim, 3, 3]"
-        )
-    embed_dim, dd_in = entry.shape[:2]
-    depths = tuple(_count_blocks(state, stage) for stage in STAGES)
-    tables = [state[FIRST.format(stage) + TABLE].shape for stage in STAGES]
-    windows = [(math.isqrt(rows) + 1) // 2 for rows, _ in tables]
+    embed_dim, dd_in = shape_of(state, ENTRY, "[embed_dim, dd_in, 3, 3]")[:2]
+    depths = tuple(count_numbers(state, f"{stage}.blocks.") for stage in STAGES)
+    tables = [FIRST.format(stage) + TABLE for stage in STAGES]
+    windows = [read_window(state, key) for key in tables]
     encoder = FIRST.format(STAGES[0])
     told = _told_img_size(windows)
     config = UformerConfig(
         # the scripts' own, or what keeps the bottleneck's window whole
         img_size=told or max(128, windows[0] << HALVINGS[BOTTLENECK]),
-        in_chans=leaving.shape[0],
+        in_chans=shape_of(state, "output_proj.proj.0.weight", "[in_chans, 2 embed_dim, 3, 3]")[0],
         dd_in=dd_in,
         embed_dim=embed_dim,
         depths=depths,
-        num_heads=tuple(heads for _, heads in tables),
+        num_heads=tuple(state[key].shape[1] for key in tables),
         win_size=windows[0],
-        mlp_ratio=state[encoder + "mlp.linear1.0.weight"].shape[0] / embed_dim,
+        mlp_ratio=read_mlp_ratio(state, encoder + "mlp.linear1.0.weight"),
         qkv_bias=encoder + "attn.qkv.to_q.bias" in state,
         modulator=FIRST.format(STAGES[BOTTLENECK + 1]) + "modulator.weight" in state,
     )
@@ -311,11 +314,6 @@ def read_config(state: StateDict) -> Reading:
         f"modulator.weight: modulator {config.modulator}",
     )
     return Reading(config, evidence, _doubts(config, told is not None))
-
-
-def _count_blocks(state: StateDict, stage: str) -> int:
-    found = (re.match(rf"{stage}\.blocks\.(\d+)\.", key) for key in state)
-    return len({match[1] for match in found if match})
 
 
 def _told_img_size(windows: list[int]) -> int | None:
@@ -392,6 +390,9 @@ SPEC = ArchSpec(
     variant=variant,
     scale=lambda config: 1,
     in_channels=lambda config: config.dd_in,
+    out_channels=lambda config: config.in_chans,
+    wrappers=("state_dict",),
+    prefix="module.",  # from training on several devices; one of their loaders cuts it off blindly
     input_rule=input_rule,
     derived=derived,
     windows=lambda config: str(config.win_size),

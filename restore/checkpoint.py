@@ -59,17 +59,33 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             head = file.read(9)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a path that no system has
+        raise CheckpointError(f"{str(path)!r}: cannot be read: {error}") from error
     if not head:
         raise CheckpointError(f"{path}: the file is empty; download or copy it again")
-    # a safetensors file begins with the length of its JSON header, then the header
-    if head[8:9] == b"{" or (path.suffix == ".safetensors" and not _is_pytorch(head)):
+    if _is_safetensors(head) or (path.suffix == ".safetensors" and not _is_pytorch(head)):
         tensors, config = _read_safetensors(path)
         return unwrap(tensors, str(path), config)
     return unwrap(_read_pickle(path), str(path), {})
 
 
+def looks_like_weights(path: Path) -> bool:
+    """Whether a file begins as weight files do, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return False
+    return _is_pytorch(head) or _is_safetensors(head)
+
+
 def _is_pytorch(head: bytes) -> bool:
     return head.startswith((b"PK", b"\x80"))  # a zip archive, or a bare pickle
+
+
+def _is_safetensors(head: bytes) -> bool:
+    # the length of a JSON header, below 4 GiB, then the header
+    return head[4:] == b"\0\0\0\0{"
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -88,7 +104,7 @@ def _settings(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The constructor values that a file of ours holds."""
     try:
         config = json.loads(metadata.get("config", "{}"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -176,7 +192,7 @@ def unwrap(content: Any, source: str, config: Mapping[str, Any]) -> Checkpoint:
         tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel counts here
         if tensors and all(isinstance(k, str) for k in tensors):
-            state = _without_prefixes({str(k): v for k, v in tensors.items()})
+            state = without_prefixes({str(k): v for k, v in tensors.items()})
             return Checkpoint(source, state, key, config)
         break
     found = (
@@ -192,7 +208,8 @@ def unwrap(content: Any, source: str, config: Mapping[str, Any]) -> Checkpoint:
     )
 
 
-def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what trainers and wrappers put before all its keys."""
     stripped = True
     while stripped:
         stripped = False

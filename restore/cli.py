@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
+from restore.commands.parsing import given_setting
 from restore.commands.screen import Screen, complain, show
 from restore.commands.text import plural, summary_line
 from restore.errors import OutputError, RestoreError, UsageError
@@ -160,9 +161,8 @@ def _check_together(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--padding published grows whole pictures, and {tiles} is for tiles; give one of them"
         )
-    for name in ("arch", "config"):
-        if getattr(options, name) and not options.model_path:
-            raise UsageError(f"--{name} is for a weight file; give that with --model_path")
+    if (option := given_setting(options)) and not options.model_path:
+        raise UsageError(f"{option} is for a weight file; give that with --model_path")
     name = options.model_name
     if name and (Path(name).suffix or os.sep in name):
         raise UsageError(f"-n takes the name of a built-in model; for a file: --model_path {name}")
@@ -254,9 +254,15 @@ def _info(options: argparse.Namespace) -> int:
         architecture_facts,
         architecture_lines,
         facts_of,
+        is_weights,
         lines_of,
     )
 
+    if option := given_setting(options):
+        others = [name for name in options.files if not is_weights(name)]
+        if others or not options.files:
+            found = f"{others[0]} is none" if others else "give one"
+            raise UsageError(f"{option} is for weight files; {found}")
     if not options.files:
         architectures = architecture_facts()
         told = [json.dumps(architectures, indent=2)] if options.json else None
@@ -265,7 +271,7 @@ def _info(options: argparse.Namespace) -> int:
     known, failures = [], []
     for name in options.files:
         try:
-            known.append(facts_of(name))
+            known.append(facts_of(name, arch=options.arch, config=dict(options.config)))
         except RestoreError as error:
             failures.append(str(error))
     if options.json:

@@ -1,10 +1,9 @@
-"""From a weight file to a running model: who claims it, with what settings, and does it fit."""
+"""From a weight file to a running model."""
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from importlib import resources
@@ -12,29 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from restore.archs import ARCHS
-from restore.archs._blocks import IgnoresDerived
-from restore.archs._spec import ArchConfig, ArchSpec, Reading
 from restore.checkpoint import Checkpoint, read_checkpoint, unwrap
 from restore.devices import resolve_device, resolve_dtype
 from restore.errors import CheckpointError, UsageError
 from restore.model import Model
-from restore.rescaling import for_scale, in_words, transplanted
-
-# what reading or building raises where keys, shapes or given settings name no network
-UNBUILDABLE = (
-    KeyError,
-    IndexError,
-    ValueError,
-    ZeroDivisionError,
-    OverflowError,
-    RuntimeError,  # of PyTorch: negative or enormous sizes
-    MemoryError,
-    StopIteration,
+from restore.recognition import (
+    candidates,
+    derived_keys,
+    malformed_buffers,
+    recognise,
+    with_likely_patch,
 )
-SHOWN = 4  # keys named in a message before "and N more"
+from restore.rescaling import for_scale, in_words, transplanted
 
 
 class AmbiguousCheckpointWarning(UserWarning):
@@ -90,7 +80,8 @@ def load(
     on, arithmetic = resolve_device(device), resolve_dtype(dtype)
     if not isinstance(path_or_state_dict, (str, os.PathLike, Mapping)):
         raise UsageError(
-            f"load: got a {type(path_or_state_dict).__name__}; expected a path or a state dict"
+            f"load: got a {type(path_or_state_dict).__name__}; expected a path or a state dict, as "
+            "module.state_dict() gives"
         )
     if not isinstance(arch, (str, type(None))) or not isinstance(config, (Mapping, type(None))):
         raise UsageError(
@@ -160,8 +151,12 @@ def _build(
     scale: int | None,
 ) -> Model:
     given = {**checkpoint.config, **config}
-    spec, reading, net = _recognise(checkpoint, _candidates(arch), given)
-    settings = reading.config
+    spec, reading, net = recognise(checkpoint, candidates(arch), given)
+    settings, assumed = reading.config, False
+    evidence = (*reading.evidence, *malformed_buffers(spec, settings, checkpoint.state))
+    if "img_size" not in given:
+        settings, more, assumed = with_likely_patch(spec, settings, checkpoint.state)
+        evidence = (*evidence, *more)
     if scale is not None:
         settings = for_scale(spec, settings, scale, checkpoint.source)
     for doubt in reading.doubts:
@@ -178,8 +173,7 @@ def _build(
             PrecisionWarning,
         )
     held = torch.float64 if dtype == torch.float64 else torch.float32
-    state = _values(checkpoint, _derived_keys(net), device, held)
-    evidence = reading.evidence
+    state = _values(checkpoint, derived_keys(net), device, held)
     new: tuple[str, ...] = ()
     if (own_scale := spec.scale(reading.config)) != spec.scale(settings):
         with torch.device("cpu"):
@@ -203,6 +197,7 @@ def _build(
         evidence=evidence,
         checkpoint_key=checkpoint.key,
         new_keys=new,
+        patch_is_assumed=assumed,
     )
 
 
@@ -234,116 +229,3 @@ def _values(
                 "its training diverged"
             )
     return state
-
-
-def _candidates(arch: str | None) -> tuple[ArchSpec, ...]:
-    if arch is None:
-        return ARCHS
-
-    def plain(text: str) -> str:
-        return text.lower().replace("-", "").replace("_", "")
-
-    named = tuple(s for s in ARCHS if plain(arch) in (plain(s.name), plain(s.family)))
-    if not named:
-        names = [s.name for s in ARCHS]
-        near = difflib.get_close_matches(arch, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"arch is {arch!r}; expected one of {', '.join(names)}{hint}")
-    return named
-
-
-def _recognise(
-    checkpoint: Checkpoint, candidates: tuple[ArchSpec, ...], given: Mapping[str, Any]
-) -> tuple[ArchSpec, Reading, nn.Module]:
-    """The architecture that the weights fit, its settings, and its network without values."""
-    refusals: list[str] = []
-    for spec in candidates:
-        if not spec.claims(checkpoint.state):
-            continue
-        try:
-            reading = spec.read_config(checkpoint.state)
-            settings = reading.config.replaced(given, checkpoint.source)
-            net = _empty(spec, settings)
-        except UNBUILDABLE as error:
-            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            refusals.append(f"nearest family {spec.family} ({spec.name}): {what}")
-            continue
-        misfits = _misfits(net, checkpoint.state)
-        if not misfits:
-            evidence = (*reading.evidence, *_overruled(reading.config, settings))
-            return spec, Reading(settings, evidence, reading.doubts), net
-        refusals.append(f"nearest family {spec.family} ({spec.name}), but {'; '.join(misfits)}")
-    if refusals:
-        raise CheckpointError(f"{checkpoint.source}: fits no known network: {' | '.join(refusals)}")
-    claiming = [spec.name for spec in ARCHS if spec.claims(checkpoint.state)]
-    if claiming:  # so the caller has named another
-        raise CheckpointError(
-            f"{checkpoint.source}: is not for arch {' or '.join(s.name for s in candidates)}: its "
-            f"keys are those of {' or '.join(claiming)}; leave arch out"
-        )
-    raise CheckpointError(f"{checkpoint.source}: {_nearest(checkpoint.state)}")
-
-
-def _overruled(read: ArchConfig, settings: ArchConfig) -> tuple[str, ...]:
-    """What `config=` or a file's metadata says otherwise than was read, in a sentence."""
-    others = [f"{key} {settings[key]}" for key in settings if settings[key] != read[key]]
-    return (f"given, and counts before what was read: {', '.join(others)}",) if others else ()
-
-
-def _empty(spec: ArchSpec, config: ArchConfig) -> nn.Module:
-    with torch.device("meta"):
-        return spec.build(config)
-
-
-def _derived_keys(net: nn.Module) -> set[str]:
-    return {
-        f"{path}.{name}" if path else name
-        for path, module in net.named_modules()
-        if isinstance(module, IgnoresDerived)
-        for name in module.derived
-    }
-
-
-def _misfits(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, unknown or of another shape, a sentence each."""
-    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    derived = _derived_keys(net)
-    missing = [key for key in wanted if key not in state]
-    unknown = [key for key in state if key not in wanted and key not in derived]
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, expected {shape}"
-        for key, shape in wanted.items()
-        if key in state and tuple(state[key].shape) != shape
-    ]
-    kinds = [("missing", missing), ("unknown", unknown), ("of another shape", shapes)]
-    return [f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in kinds if keys]
-
-
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
-
-
-def _nearest(state: Mapping[str, Tensor]) -> str:
-    """Why nothing claims these keys, with the architecture that shares most kinds of them."""
-    found = _kinds(state)
-    wanted = {spec: _kinds(_empty(spec, spec.config()).state_dict()) for spec in ARCHS}
-    shared = {
-        spec: len(found & kinds) / max(len(found | kinds), 1) for spec, kinds in wanted.items()
-    }
-    best = max(shared, key=lambda spec: shared[spec])
-    near = ""
-    if shared[best] > 0:
-        lacking, more = sorted(wanted[best] - found), sorted(found - wanted[best])
-        near = f"; nearest family {best.family} ({best.name})"
-        near += f", lacking {_some(lacking)}" if lacking else ""
-        near += f", and it does not know {_some(more)}" if more else ""
-    return (
-        f"no known architecture claims its {len(state)} tensors ({_some(sorted(state))}){near}; "
-        f"known: {', '.join(spec.name for spec in ARCHS)}"
-    )
-
-
-def _kinds(state: Mapping[str, Tensor]) -> set[str]:
-    """Keys with every number replaced, so that depth does not count."""
-    return {re.sub(r"(?<=\.)\d+(?=\.)", "*", key) for key in state}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,11 +17,15 @@ from restore import __version__
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.atomic import atomic_output
-from restore.checkpoint import MARK
+from restore.checkpoint import MARK, without_prefixes
 from restore.devices import dtype_name, resolve_device, resolve_dtype
 from restore.errors import UsageError
 from restore.padding import Grown, Padding, check_padding, grow, grow_as_published
 from restore.safetensors_out import write_safetensors
+
+
+class AssumedPatchWarning(UserWarning):
+    """A file was written with masks for a training patch that nothing told."""
 
 
 class Model:
@@ -36,6 +41,7 @@ class Model:
         evidence: what told each part of the configuration, in sentences.
         checkpoint_key: key under which the weights lay in their file, "" if they lay bare.
         new_keys: parameters that the file had no values for when it was loaded for another scale.
+        patch_is_assumed: whether img_size, for which `save` makes masks, is a guess.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Model:
         evidence: tuple[str, ...] = (),
         checkpoint_key: str = "",
         new_keys: tuple[str, ...] = (),
+        patch_is_assumed: bool = False,
     ) -> None:
         self.spec = spec
         self.config = config
@@ -58,6 +65,7 @@ class Model:
         self.evidence = evidence
         self.checkpoint_key = checkpoint_key
         self.new_keys = new_keys
+        self.patch_is_assumed = patch_is_assumed
         self.rule = spec.input_rule(config)
 
     @property
@@ -79,6 +87,11 @@ class Model:
     def in_channels(self) -> int:
         """Channels of the image: 1 for gray, 3 for RGB."""
         return self.spec.in_channels(self.config)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the result: `in_channels`, but for networks that fuse several pictures."""
+        return (self.spec.out_channels or self.spec.in_channels)(self.config)
 
     @property
     def align(self) -> int:
@@ -138,7 +151,7 @@ class Model:
                 `published_padding`, because its scripts do so too or it pads inside.
 
         Returns:
-            [B, in_channels, H * scale, W * scale], dtype of x, not clamped.
+            [B, out_channels, H * scale, W * scale], dtype of x, not clamped.
 
         Raises:
             UsageError: x is no such tensor, `dtype` cannot be had, or `padding` is none of these;
@@ -187,7 +200,9 @@ class Model:
 
     def official_state_dict(self) -> dict[str, Tensor]:
         """Parameters and the buffers that follow from them, under official keys, on the CPU."""
-        state = {key: value.detach().cpu() for key, value in self.module.state_dict().items()}
+        # what torch.compile or DataParallel around the module puts before its keys is taken off
+        held = without_prefixes(self.module.state_dict())
+        state = {key: value.detach().cpu() for key, value in held.items()}
         made: dict[Callable[[], Tensor], Tensor] = {}
         for key, make in self.spec.derived(self.config).items():
             if make not in made:
@@ -195,24 +210,24 @@ class Model:
             state[key] = made[make]
         return state
 
-    def _keys(self) -> tuple[str, ...]:
-        """Keys of a .pth file: as it came, else both that the authors' loaders look for."""
-        official = ("params", "params_ema")
-        return (self.checkpoint_key,) if self.checkpoint_key in official else official
-
     def save(self, path: str | Path) -> None:
         """Write the weights in the official layout, so that the authors' code loads them.
 
         Args:
             path: ".safetensors" (flat, with the settings that weights do not tell in its
-                metadata) or ".pth"/".pt" (a dict with the weights under "params" or "params_ema",
-                as they came, else under both). Written under a temporary name and renamed.
+                metadata) or ".pth"/".pt" (a dict with the weights under every key that the
+                authors' scripts look for: "params" and "params_ema", and for Uformer
+                "state_dict" with names that begin with "module."). Written under a temporary
+                name and renamed.
 
         Raises:
             UsageError: another suffix.
             OutputError: the file cannot be written.
+
+        Warns:
+            AssumedPatchWarning: the file's masks are for a training patch that is a guess.
         """
-        suffix = Path(path).suffix
+        suffix = Path(path).suffix.lower()
         if suffix not in (".safetensors", ".pth", ".pt"):
             raise UsageError(f"{path}: suffix is {suffix!r}; expected .safetensors or .pth")
         state = self.official_state_dict()
@@ -226,4 +241,13 @@ class Model:
                 }
                 write_safetensors(file, state, metadata)
             else:
-                torch.save(dict.fromkeys(self._keys(), state), file)
+                named = {self.spec.prefix + key: value for key, value in state.items()}
+                torch.save(dict.fromkeys(self.spec.wrappers, named), file)
+        if self.patch_is_assumed:
+            warnings.warn(
+                f"{path}: its attn_mask is for training patches of {self.config['img_size']} "
+                "pixels, a guess; the authors' loader takes it for networks of these alone. Where "
+                "others were trained on, load with config={'img_size': ...} before saving",
+                AssumedPatchWarning,
+                stacklevel=2,
+            )

@@ -33,6 +33,10 @@ class Fake:
     before: Callable[[Tensor], None] | None = None  # is called with each input, and may raise
     sizes: list[tuple[int, ...]] = field(default_factory=list)  # of all inputs
 
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels
+
     def __call__(
         self, x: Tensor, *, dtype: torch.dtype | None = None, padding: str = "reflect"
     ) -> Tensor:

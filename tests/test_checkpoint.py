@@ -268,6 +268,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.pth")
 
 
+def test_a_path_that_no_system_has_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"'a\\x00b\.pth': cannot be read: .*null"):
+        read_checkpoint("a\0b.pth")
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
         read_checkpoint(tmp_path)
@@ -307,7 +312,7 @@ def test_settings_in_a_safetensors_file_are_read(state: dict[str, Tensor], tmp_p
     "metadata",
     [
         {"config": '{"model_type": "of another program"}'},
-        *({"restore": "0.1.0", "config": text} for text in ("not json", "[1]", "3", "null")),
+        *({"restore": "0.1.0", "config": text} for text in ("not json", "[1]", "3", "[" * 10**5)),
     ],
 )
 def test_metadata_of_others_is_no_error(

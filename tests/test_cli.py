@@ -559,12 +559,14 @@ def builtin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     from restore import loading
     from restore.commands import info
+    from restore.official import official_models
 
     folder = tmp_path / "installed" / "weights"
     folder.mkdir(parents=True)
     state = tiny(2).module.state_dict()
     metadata = {"licence": "CC0", "training": json.dumps({"steps": 5, "set5_psnr_y": 31.456})}
     save_file(state, folder / "swinir_tiny_x2.safetensors", metadata)
+    official_models()  # from the real installation, once
     for module in (info, loading):
         monkeypatch.setattr(module.resources, "files", lambda _: folder.parent)
 

@@ -43,7 +43,7 @@ from restore.export_formats import (
 from restore.exporting import TOLERANCE, compare, export, sizes_to_check, trace, twin_of
 from restore.kernels.dispatch import BackendUnavailable
 from restore.kernels.window_attention import window_attention
-from restore.loading import load
+from restore.loading import load, load_builtin
 from restore.model import Model
 
 # U-shaped nets, of which no group can be left out
@@ -549,7 +549,7 @@ def test_a_built_in_model_through_the_command(suffix: str, tmp_path: Path) -> No
     need("onnx", "onnxscript", "onnxruntime", "openvino")
     path = tmp_path / f"net{suffix}"
     assert main(["export", "swinir_builtin_x2", "-o", str(path), "--check", "100", "75"]) == 0
-    weights = load("swinir_builtin_x2", device="cpu").module.parameters()
+    weights = load_builtin("swinir_builtin_x2", device="cpu").module.parameters()
     written = sum(file.stat().st_size for file in tmp_path.iterdir())
     assert written > sum(4 * weight.numel() for weight in weights)
 

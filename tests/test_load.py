@@ -22,6 +22,7 @@ from restore.archs.hit_sr import SPECS, HiTConfig
 from restore.archs.swinir import SPEC, SwinIRConfig
 from restore.errors import CheckpointError, RestoreError, UsageError
 from restore.loading import AmbiguousCheckpointWarning, PrecisionWarning, load
+from restore.model import AssumedPatchWarning
 
 
 @pytest.fixture
@@ -58,6 +59,23 @@ def test_files_of_every_kind_give_the_same_model(state: dict[str, Tensor], tmp_p
         model = load(str(tmp_path / name), device="cpu")
         assert model.name == name.split(".")[0]
         assert torch.equal(model(x), expected)
+
+
+def test_a_module_is_no_state_dict() -> None:
+    with pytest.raises(UsageError, match=r"got a Linear; .*, as module\.state_dict\(\) gives"):
+        load(torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+
+
+def test_settings_that_contradict_the_weights_are_told_alone(tmp_path: Path) -> None:
+    """Not all those that a file of ours holds."""
+    load(tiny("swinir_1").state, device="cpu", config={"img_size": 8}).save(
+        tmp_path / "a.safetensors"
+    )
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "a.safetensors", device="cpu", config={"num_heads": [5, 2]})
+    assert "config {'num_heads': [5, 2]} does not fit: num_heads (5, 2) do not" in str(caught.value)
+    with pytest.raises(CheckpointError, match=r"counts before what was read: window_size 7$"):
+        load(tmp_path / "a.safetensors", device="cpu", config={"window_size": 7})
 
 
 def test_a_mapping_is_copied(state: dict[str, Tensor]) -> None:
@@ -405,7 +423,8 @@ def test_a_guessed_patch_is_of_whole_shifted_windows(
     model = load(SPEC.build(config).state_dict(), device="cpu")
     assert model.config["img_size"] == patch
     assert model.config["window_size"] == window
-    model.save(tmp_path / "a.pth")
+    with pytest.warns(AssumedPatchWarning, match=f"training patches of {patch} pixels, a guess"):
+        model.save(tmp_path / "a.pth")
     assert load(tmp_path / "a.pth", device="cpu").config["img_size"] == patch
 
 
@@ -426,5 +445,5 @@ def test_settings_that_no_network_has_are_refused(name: str, config: dict[str, A
 
 def test_what_was_given_is_told_beside_what_was_read() -> None:
     model = load(tiny("swinir_1").state, device="cpu", config={"img_range": 255})
-    assert model.evidence[-1] == "given, and counts before what was read: img_range 255"
+    assert "given, and counts before what was read: img_range 255" in model.evidence
     assert not any("given" in line for line in load(tiny("swinir_1").state).evidence)

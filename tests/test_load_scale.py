@@ -108,7 +108,10 @@ def test_it_can_be_trained(case: Tiny) -> None:
 def test_what_is_saved_is_whole(name: str, suffix: str, tmp_path: Path) -> None:
     case = tiny(name)
     spec_of(case.arch)
-    model = load_for(case, 2 if case.config["upscale"] != 2 else 4)
+    scale = 2 if case.config["upscale"] != 2 else 4
+    with pytest.warns(PartlyLoadedWarning):
+        given = {"img_size": case.config["img_size"]}
+        model = load(case.state, device="cpu", config=given, scale=scale)
     model.save(tmp_path / f"net{suffix}")
     again = load(tmp_path / f"net{suffix}", device="cpu")
     assert again.new_keys == ()
@@ -120,7 +123,8 @@ def test_what_is_saved_is_whole(name: str, suffix: str, tmp_path: Path) -> None:
 
 def test_a_file_that_holds_its_own_scale_is_no_obstacle(tmp_path: Path) -> None:
     case = tiny("swinir_1")
-    load(case.state, device="cpu").save(tmp_path / "x2.safetensors")
+    given = {"img_size": case.config["img_size"]}
+    load(case.state, device="cpu", config=given).save(tmp_path / "x2.safetensors")
     with pytest.warns(PartlyLoadedWarning):
         model = load(tmp_path / "x2.safetensors", device="cpu", scale=4)
     assert model.scale == 4

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from golden_data import Tiny, image, is_known, tiny, tiny_names, untold
+from golden_data import (
+    Tiny,
+    image,
+    is_known,
+    skeleton,
+    spec_of,
+    tiny,
+    tiny_names,
+    untold,
+    variants,
+)
 from safetensors import safe_open
+from torch import nn
 from torch.nn import functional as F
 
 import restore
@@ -178,11 +190,10 @@ def test_a_saved_file_has_the_official_layout(name: str, tmp_path: Path) -> None
     case, model = tiny(name), small(name)
     model.save(tmp_path / "net.pth")
     content = torch.load(tmp_path / "net.pth", weights_only=True)
-    # it came without a key: both that the authors' loaders ask for
-    assert list(content) == ["params", "params_ema"]
+    first, prefix = next(iter(content)), model.spec.prefix
     layout = {
-        key: (list(value.shape), str(value.dtype).removeprefix("torch."))
-        for key, value in content["params"].items()
+        key.removeprefix(prefix): (list(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in content[first].items()
     }
     assert layout == {key: (entry["shape"], entry["dtype"]) for key, entry in case.keys.items()}
     model.save(tmp_path / "net.safetensors")
@@ -194,19 +205,53 @@ def test_a_saved_file_has_the_official_layout(name: str, tmp_path: Path) -> None
     assert json.loads(metadata["config"]) == dict(model.config)
 
 
-@pytest.mark.parametrize(
-    ("key", "written"),
-    [
-        ("params", ["params"]),
-        ("params_ema", ["params_ema"]),
-        ("state_dict", ["params", "params_ema"]),
-    ],
-)
-def test_an_official_key_is_kept(key: str, written: list[str], tmp_path: Path) -> None:
-    model = load({key: tiny("swinir_4").state}, device="cpu")
+@pytest.mark.parametrize("variant", variants())
+def test_the_authors_scripts_find_the_weights(variant: str) -> None:
+    official = skeleton(variant)
+    spec = spec_of(official["class"])
+    assert official["checkpoint_key"] in spec.wrappers
+    assert official["prefix"] == spec.prefix
+
+
+@pytest.mark.parametrize("key", ["params", "params_ema", "state_dict"])
+def test_weights_lie_under_every_key_that_is_looked_for(key: str, tmp_path: Path) -> None:
+    """Whatever they came under: authors' scripts differ, and the file is no larger."""
+    model = load({key: tiny("swinir_4").state}, device="cpu", config={"img_size": 8})
     assert model.checkpoint_key == key
     model.save(tmp_path / "net.pth")
-    assert list(torch.load(tmp_path / "net.pth", weights_only=True)) == written
+    content = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert list(content) == ["params", "params_ema"]
+    one, other = (content[name]["norm.weight"] for name in content)
+    assert one.data_ptr() == other.data_ptr()
+
+
+def test_a_saved_uformer_is_as_its_authors_loaders_want_it(tmp_path: Path) -> None:
+    """One tries the names as they are, then without seven letters; the other always cuts them."""
+    model = small("uformer_1")
+    model.save(tmp_path / "net.pth")
+    content = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert list(content) == ["state_dict"]
+    assert all(key.startswith("module.") for key in content["state_dict"])
+    cut = {key[len("module.") :]: value for key, value in content["state_dict"].items()}
+    assert cut.keys() == tiny("uformer_1").keys.keys()
+    again = load(tmp_path / "net.pth", device="cpu", config=model.config)
+    assert again.checkpoint_key == "state_dict"
+    model.save(tmp_path / "net.safetensors")
+    with safe_open(str(tmp_path / "net.safetensors"), framework="pt") as file:
+        assert set(file.keys()) == cut.keys()
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel], ids=["compile", "DataParallel"])
+def test_what_stands_around_the_module_is_not_saved(
+    wrap: Callable[[nn.Module], nn.Module], tmp_path: Path
+) -> None:
+    model = small("swinir_4")
+    plain = model.official_state_dict()
+    model.module = wrap(model.module)
+    assert model.official_state_dict().keys() == plain.keys()
+    model.save(tmp_path / "net.pth")
+    assert load(tmp_path / "net.pth", device="cpu").config == model.config
 
 
 def test_saving_does_not_change_the_model_nor_hold_on_to_it(swinir: Model, tmp_path: Path) -> None:

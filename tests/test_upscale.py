@@ -550,9 +550,12 @@ def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPat
         upscale(image, outscale=-1)
 
 
-def test_a_network_of_other_channels() -> None:
-    with pytest.raises(ImageError, match="takes 6 channels and the picture has 3"):
+def test_a_network_of_other_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"fake: makes 6 channels of 6; pictures have 1 \(gray\)"):
         upscale(picture(4, 4), Fake(in_channels=6))
+    monkeypatch.setattr(Fake, "out_channels", 3)
+    with pytest.raises(UsageError, match="fake: makes 3 channels of 1"):
+        upscale(picture(4, 4), Fake(in_channels=1))
 
 
 def test_a_source_may_not_lie_about_its_range() -> None:

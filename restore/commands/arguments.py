@@ -58,6 +58,8 @@ examples:
   restore info                     the architectures and the models that their authors published
   restore info SwinIR.pth          family, variant, scale, parameters, configuration
   restore info photo.jpg --json    format, size, bit depth
+  restore info Uformer_B.pth --config img_size=256
+                                   as the network that it is with this setting
 """
 
 
@@ -110,6 +112,7 @@ def _info_parser() -> Parser:
         "architectures and published models are listed"
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help=help_text)
+    add_settings(parser)
     return parser
 
 

@@ -37,7 +37,7 @@ from restore.upscaling import (
 )
 from restore.upscaling.pixels import ArraySource
 from restore.upscaling.progress import ProgressCallback, RunReport
-from restore.upscaling.run import TileChoice, output_size
+from restore.upscaling.run import TileChoice, check_channels, output_size
 
 STREAM_SHARE = 0.25  # of the free memory; a decoder, encoder or resize holds a second copy
 
@@ -84,6 +84,7 @@ class Batch:
     """
 
     def __init__(self, jobs: Sequence[Job], model: Model, settings: Settings) -> None:
+        check_channels(model)
         self.jobs = jobs
         self.model = model
         self.settings = settings

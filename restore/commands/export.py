@@ -8,7 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restore.commands.parsing import Parser, add_settings, at_least_one, new_parser, one_of
+from restore.commands.parsing import (
+    Parser,
+    add_settings,
+    at_least_one,
+    given_setting,
+    new_parser,
+    one_of,
+)
 from restore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,9 +116,8 @@ def _model(options: argparse.Namespace, say: Callable[[str], None]) -> Model:
     path = Path(options.model)
     is_file = path.suffix.lower() in WEIGHT_SUFFIXES or path.exists()
     if not is_file:
-        for name in ("arch", "config"):
-            if getattr(options, name):
-                raise UsageError(f"--{name} is for a weight file; {options.model} is none")
+        if option := given_setting(options):
+            raise UsageError(f"{option} is for a weight file; {options.model} is none")
         return load_builtin(options.model, device="cpu")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -144,7 +150,7 @@ def _lines(model: Model, report: ExportReport) -> list[str]:
         *notes,
         f'input "image": float32 [batch, {model.in_channels}, height, width], {colours} in 0..1, '
         "any size",
-        f'output "restored": [batch, {model.in_channels}, {grown}height, {grown}width], not '
+        f'output "restored": [batch, {model.out_channels}, {grown}height, {grown}width], not '
         "clamped to 0..1",
         "how to run it: docs/export.md",
         *map(str, report.files),

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from restore.checkpoint import looks_like_weights
 from restore.costs import parameters_and_multiply_adds
 from restore.errors import CheckpointError, UsageError
 from restore.image_io import probe
@@ -23,8 +24,21 @@ WEIGHT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 Facts = dict[str, Any]  # what --json writes: names to numbers, strings, lists and dicts of them
 
 
-def facts_of(name: str) -> Facts:
+def is_weights(name: str) -> bool:
+    """Whether a name is that of a weight file, by its suffix or by what the file begins with."""
+    path = Path(name)
+    return path.suffix.lower() in WEIGHT_SUFFIXES or looks_like_weights(path)
+
+
+def facts_of(
+    name: str, *, arch: str | None = None, config: Mapping[str, Any] | None = None
+) -> Facts:
     """Facts of a weight file, a built-in model or a picture, whichever the name is of.
+
+    Args:
+        name: of the file or model.
+        arch: of a weight file; see `restore.load`.
+        config: the same.
 
     Raises:
         CheckpointError: weights that cannot be read or are not recognised.
@@ -32,8 +46,8 @@ def facts_of(name: str) -> Facts:
         UsageError: there is no such file and no such built-in model.
     """
     path = Path(name)
-    if path.suffix.lower() in WEIGHT_SUFFIXES:
-        return _of_weights(path)
+    if is_weights(name):
+        return _of_weights(path, arch, config)
     if path.exists():
         return _of_picture(path)
     if name in builtin_names():
@@ -58,10 +72,10 @@ def _of_picture(path: Path) -> Facts:
     }
 
 
-def _of_weights(path: Path) -> Facts:
+def _of_weights(path: Path, arch: str | None, config: Mapping[str, Any] | None) -> Facts:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(path, device="cpu")
+        model = load(path, device="cpu", arch=arch, config=config)
     doubts = [str(warning.message) for warning in caught]
     return {"file": str(path), **_of_model(model), "notes": doubts, "bytes": path.stat().st_size}
 
@@ -77,6 +91,7 @@ def _of_model(model: Model) -> Facts:
         "paper": model.spec.paper,
         "scale": model.scale,
         "channels": model.in_channels,
+        "channels_of_result": model.out_channels,
         "parameters": model.num_parameters,
         "multiply_adds_per_pixel": parameters_and_multiply_adds(model.spec, model.config)[1],
         "windows": model.spec.windows(model.config),
@@ -152,7 +167,7 @@ def lines_of(facts: Facts) -> list[str]:
         ("variant", facts["variant"]),
         ("network", f"{facts['architecture']} ({facts['paper']})"),
         ("scale", f"x{facts['scale']}" if facts["scale"] > 1 else "x1 (keeps the size)"),
-        ("pictures", "gray" if facts["channels"] == 1 else "RGB"),
+        ("pictures", _colours(facts["channels"], facts["channels_of_result"])),
         ("parameters", f"{facts['parameters']:,}"),
         ("multiply-adds", f"{facts['multiply_adds_per_pixel']:,.0f} for each input pixel"),
         ("windows", facts["windows"]),
@@ -166,6 +181,12 @@ def lines_of(facts: Facts) -> list[str]:
         ("config", ", ".join(f"{k}={v}" for k, v in facts["config"].items())),
     ]
     return [facts["file"], *_indented(pairs)]
+
+
+def _colours(taken: int, made: int) -> str:
+    if taken == made and taken in (1, 3):
+        return "gray" if taken == 1 else "RGB"
+    return f"none: takes {taken} channels and makes {made}; for tensors, by restore.load(...)(x)"
 
 
 def _published_pairs(facts: Facts) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import math
 import os
@@ -73,6 +74,11 @@ def add_settings(group: argparse._ActionsContainer) -> None:
     )
 
 
+def given_setting(options: argparse.Namespace) -> str | None:
+    """Which option of `add_settings` is used, if any."""
+    return next((f"--{name}" for name in ("arch", "config") if getattr(options, name)), None)
+
+
 def key_value(text: str) -> tuple[str, Any]:
     """Name and value of "img_range=255", the value read as YAML."""
     import yaml
@@ -81,9 +87,13 @@ def key_value(text: str) -> tuple[str, Any]:
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"is {text!r}; expected KEY=VALUE, as in img_range=255")
     try:
-        return name, yaml.safe_load(value)
+        read = yaml.safe_load(value)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"{name}: {value!r} is no YAML value") from None
+    if isinstance(read, str):
+        with contextlib.suppress(ValueError):
+            return name, float(read)  # YAML takes 1e-2 for a word, as it has no point
+    return name, read
 
 
 def above_zero(text: str) -> float:

@@ -68,11 +68,8 @@ class Network:
         tracker: Tracker,
         padding: Padding = "reflect",
     ) -> None:
-        if channels not in (1, 3) or model.in_channels not in (1, 3):
-            raise ImageError(
-                f"{model.name}: takes {model.in_channels} channels and the picture has {channels}; "
-                "expected 1 (gray) or 3 (RGB) for both"
-            )
+        if channels not in (1, 3):
+            raise ImageError(f"the picture has {channels} channels; expected 1 (gray) or 3 (RGB)")
         self.model = model
         self.channels = channels
         self.tta = tta

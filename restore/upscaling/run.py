@@ -50,6 +50,7 @@ class Run:
             raise UsageError(
                 f"model: is a {type(model).__name__}; expected what restore.load gives"
             )
+        check_channels(model)
         self.model = model
         self.outscale = model.scale if outscale is None else checked_outscale(outscale)
         if tile != "auto" and not _whole_number(tile):
@@ -119,6 +120,16 @@ class Run:
             copy_flat=isinstance(source, AlphaSource),
         )
         return iter(bands)
+
+
+def check_channels(model: Model) -> None:
+    """UsageError unless the model makes gray pictures of gray ones or colour ones of colour."""
+    taken, made = model.in_channels, model.out_channels
+    if taken not in (1, 3) or made != taken:
+        raise UsageError(
+            f"{model.name}: makes {made} channels of {taken}; pictures have 1 (gray) or 3 (RGB), "
+            "before and after. Such a network is called with tensors: restore.load(...)(x)"
+        )
 
 
 def output_size(height: int, width: int, outscale: float) -> tuple[int, int]:

@@ -122,7 +122,8 @@ def test_shapes_of_buffers_tell_the_windows(name: str) -> None:
     ("name", "settings", "told"),
     [
         ("cat_1", {"split_size_0", "split_size_1"}, r"windows of groups \[1\]"),  # one block
-        ("cat_2", {"split_size_0", "split_size_1"}, r"windows of groups \[0\]"),  # 4 x 8 or 8 x 4
+        # 4 x 8 or 8 x 4; without a tail, in colour
+        ("cat_2", {"split_size_0", "split_size_1", "img_range"}, r"windows of groups \[0\]"),
         ("cat_3", {"split_size_0"}, r"stripes of levels \[3\]"),  # one block
         ("cat_4", set(), ""),
     ],
@@ -133,8 +134,9 @@ def test_what_they_do_not_tell_is_said(name: str, settings: set[str], told: str)
     reading = spec_of(case.arch).read_config(state)
     assert {field for doubt in reading.doubts for field in doubt.fields} == settings
     if settings:
+        given = {"img_range": 1.0} if "img_range" in settings else {}
         with pytest.warns(AmbiguousCheckpointWarning, match=told):
-            load(state, device="cpu")
+            load(state, device="cpu", config=given)
 
 
 @pytest.mark.parametrize("name", ["cat_1", "cat_2", "cat_4"])
@@ -189,6 +191,31 @@ def test_names_of_official_variants(variant: str) -> None:
         "a2": f"CAT-A-2 {scale}",
     }[family]
     assert spec.variant(config) == expected
+
+
+@pytest.mark.parametrize(
+    ("in_chans", "img_range", "name"),
+    [
+        (1, 255.0, "CAT JPEG artefacts (gray)"),
+        (3, 255.0, "CAT JPEG artefacts (colour)"),
+        (1, 1.0, "CAT denoising (gray)"),
+        (3, 1.0, "CAT denoising (colour)"),
+    ],
+)
+def test_networks_without_a_tail_are_named_by_their_task(
+    in_chans: int, img_range: float, name: str
+) -> None:
+    config = CATConfig(in_chans=in_chans, img_range=img_range, upscale=1, upsampler="")
+    assert cat.variant(config) == name
+    assert cat.variant(CATConfig(upscale=1)) == "CAT-A x1"
+
+
+def test_the_range_of_colour_pictures_that_keep_their_size_is_doubtful() -> None:
+    case = tiny("cat_2")
+    assert (case.config["in_chans"], case.config["upsampler"]) == (3, "")
+    given = {name: value for name, value in untold(case).items() if name != "img_range"}
+    with pytest.warns(AmbiguousCheckpointWarning, match="taken as 1; .* give img_range=255"):
+        assert load(case.state, device="cpu", config=given).config["img_range"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_tables_are_drawn_as_the_authors_do() -> None:
         ({"upsampler": "nearest+conv"}, r"expected one of \('pixelshuffle',\)"),
         ({"resi_connection": "3conv"}, "resi_connection is '3conv'; expected one of .*identity"),
         ({"overlap_ratio": 0.25}, "0.25 of window_size 4 is 1 pixels; expected an even number"),
-        ({"overlap_ratio": -1.0}, "is -4 pixels; expected an even number"),
+        ({"overlap_ratio": -1.0}, "overlap_ratio is -1; expected 0 to 10"),
         ({"compress_ratio": 25}, "compress_ratio is 25; expected 1 to embed_dim 24"),
         ({"squeeze_factor": 0}, "squeeze_factor is 0; expected 1 to embed_dim 24"),
         ({"img_size": 3}, "img_size 3 is below window_size 4"),

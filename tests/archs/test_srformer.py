@@ -67,12 +67,13 @@ def test_names_of_the_published_models(variant: str, name: str) -> None:
 
 def test_both_kinds_of_windows_are_told() -> None:
     assert [spec.windows(spec.config()) for spec in SPECS] == ["16", "12, 36"]
+    assert SPECS[1].windows(SMALL_V2) == "12"
 
 
 def test_an_index_without_masks_is_told() -> None:
     """Their absence is what patches of one window look like."""
     case = tiny("srformer_1")
-    state = load(case.state, device="cpu").official_state_dict()
+    state = load(case.state, device="cpu", config={"img_size": 64}).official_state_dict()
     bare = {key: value for key, value in state.items() if not key.endswith("attn_mask")}
     with pytest.warns(AmbiguousCheckpointWarning, match="give img_size=8"):
         assert load(bare, device="cpu").config["img_size"] == 64
@@ -83,11 +84,11 @@ def test_an_index_without_masks_is_told() -> None:
     [
         ("srformer_1", {"window_size": 0}, "window_size is 0; expected an even number"),
         ("srformer_1", {"window_size": 7}, "window_size is 7; expected an even number"),
-        ("srformer_1", {"img_size": 0}, "img_size 0: expected 1 or more"),
+        ("srformer_1", {"img_size": 0}, "img_size is 0; expected 1 to 8192"),
         ("srformer_1", {"num_heads": [5, 3]}, "do not divide embed_dim 36"),
         ("srformer_1", {"embed_dim": 18}, "embed_dim is 18; expected a multiple of 4"),
         ("srformer_3", {"window_size": 16}, "window_size is 16; expected a multiple of 12"),
-        ("srformer_3", {"img_size": 0}, "img_size is 0; expected 1 or more"),
+        ("srformer_3", {"img_size": 0}, "img_size is 0; expected 1 to 8192"),
         ("srformer_3", {"depths": [3]}, r"depths are \(3,\); expected even numbers"),
         ("srformer_3", {"squeeze_dim": 0}, r"do not divide 4 \* squeeze_dim 0"),
         ("srformer_3", {"num_heads": [3], "squeeze_dim": 5}, r"divide 4 \* squeeze_dim 5"),

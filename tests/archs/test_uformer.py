@@ -200,8 +200,8 @@ def test_windows_longer_than_the_usual_patch_allows() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("input_proj.proj.0.weight", r"input_proj and output_proj are \(5,\) and \(3, 8, 3, 3\)"),
-        ("output_proj.proj.0.weight", r"are \(4, 3, 3, 3\) and \(5,\)"),
+        ("input_proj.proj.0.weight", r"weight is \(5,\); expected \[embed_dim, dd_in, 3, 3\]"),
+        ("output_proj.proj.0.weight", r"is \(5,\); expected \[in_chans, 2 embed_dim, 3, 3\]"),
         ("conv.blocks.0.attn.relative_position_bias_table", "nearest family Uformer"),
         ("encoderlayer_0.blocks.0.mlp.linear1.0.weight", "nearest family Uformer"),
         ("decoderlayer_3.blocks.0.modulator.weight", r"modulator\.weight is \(5,\), expected"),
@@ -303,7 +303,7 @@ def test_what_is_added(dd_in: int, in_chans: int, adds: bool) -> None:
     assert y.shape == (1, in_chans, 64, 64)
     assert torch.equal(y, x if adds else torch.zeros_like(y))
     model = load(net.state_dict(), device="cpu")
-    assert (model.in_channels, model.config["in_chans"]) == (dd_in, in_chans)
+    assert (model.in_channels, model.out_channels) == (dd_in, in_chans)
     assert model(image(0, (1, dd_in, 30, 70))).shape == (1, in_chans, 30, 70)
 
 
