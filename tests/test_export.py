@@ -361,7 +361,7 @@ def test_a_network_that_decides_by_comparing_is_compared_on_more_images(
     with pytest.raises(OutputError, match="differs from the network"):
         export(model, path)
     deciding = dataclasses.replace(swinir_arch.SPEC, decides="which pixels count")
-    for module in ("restore.model", "restore.loading"):
+    for module in ("restore.model", "restore.recognition"):
         monkeypatch.setattr(f"{module}.ARCHS", (deciding,))
     stand_in(rounded_otherwise(model, images=2))
     report = export(model, path)
