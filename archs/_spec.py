@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
-from restore.errors import CheckpointError
+from restore.errors import CheckpointError, RestoreError
 
 StateDict = Mapping[str, Tensor]
 C = TypeVar("C", bound="ArchConfig")
@@ -67,29 +69,35 @@ class ArchConfig(Mapping[str, Any]):
         """How many values there are."""
         return len(_names(type(self)))
 
-    def replaced(self: C, values: Mapping[str, Any], where: str) -> C:
+    def replaced(
+        self: C,
+        values: Mapping[str, Any],
+        where: str,
+        mistake: type[RestoreError] = CheckpointError,
+    ) -> C:
         """A copy with some values replaced.
 
         Args:
             values: official constructor name to value; lists where the constructor takes lists.
             where: named in messages.
+            mistake: what is raised, by whose values they are: a file's or the caller's.
 
         Raises:
-            CheckpointError: a name that the constructor does not have, or a value it cannot take.
+            mistake: a name that the constructor does not have, or a value it cannot take.
         """
         names = _names(type(self))
         for name in values:
             if name not in names:
                 near = difflib.get_close_matches(str(name), names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
-                raise CheckpointError(f"{where}: config has no {name!r}{hint}")
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise mistake(f"{where}: config has no {name!r}; {hint}known: {', '.join(names)}")
         changes = {name: frozen(value) for name, value in values.items()}
         hints = get_type_hints(type(self))
         for name, value in changes.items():
             if not _fits(value, hints[name]):
-                raise CheckpointError(
-                    f"{where}: config {name} is {values[name]!r}; expected {_words(hints[name])}, "
-                    f"such as {self[name]!r}"
+                raise mistake(
+                    f"{where}: config {name} is {values[name]!r}; expected "
+                    f"{_words(hints[name])}{self._example(name)}"
                 )
         try:
             return dataclasses.replace(self, **changes)
@@ -97,7 +105,12 @@ class ArchConfig(Mapping[str, Any]):
             others = {
                 name: values[name] for name in changes if changes[name] != getattr(self, name)
             }
-            raise CheckpointError(f"{where}: config {others} does not fit: {error}") from None
+            raise mistake(f"{where}: config {others} does not fit: {error}") from None
+
+    def _example(self, name: str) -> str:
+        """Its value, for messages, where that tells more than its kind does."""
+        value = self[name]
+        return "" if isinstance(value, (str, bool, NoneType)) else f", such as {value!r}"
 
 
 def _names(config: type[ArchConfig]) -> list[str]:
@@ -124,9 +137,25 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
+# a declared kind, one and several of it, for messages
+_KINDS = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("True or False", "True or False"),
+    str: ("a name", "names"),
+    NoneType: ("None", "None"),
+}
+
+
 def _words(hint: Any) -> str:
     """A declared kind, for messages."""
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(json.dumps(value) for value in inner)}"
+    if origin is tuple:
+        count = "" if inner[-1] is Ellipsis else f"{len(inner)} "
+        return f"a list of {count}{_KINDS[inner[0]][1]}"
+    return " or ".join(map(_words, inner)) if inner else _KINDS[hint][0]
 
 
 def frozen(value: Any) -> Any:

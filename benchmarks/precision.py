@@ -30,7 +30,6 @@ from restore import imresize, load, psnr
 from restore.archs import ARCHS
 from restore.devices import dtype_name
 from restore.image_io import read_picture
-from restore.loading import builtin_names, load_builtin
 from restore.model import Model
 from restore.upscaling.pixels import AnyArray
 
@@ -162,8 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file (JSON)")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    known = args.model in builtin_names()
-    model = (load_builtin if known else load)(args.model, device=args.device)
+    model = load(args.model, device=args.device)
     found = {
         "model": Path(args.model).name,
         "variant": model.variant,

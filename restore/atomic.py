@@ -35,6 +35,15 @@ def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Around calls that only write to `path`: raises their OSError as `output_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+@contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file, open to read and write, that takes the place of `path` at a clean end.
 
@@ -42,30 +51,31 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     removes it and leaves what stood at `path` as it was. A symbolic link at `path` is followed.
 
     Raises:
-        OutputError: the file cannot be created, flushed or renamed. An exception of the body
-            passes unchanged.
+        OutputError: what stands at `path` is a folder, a device or a pipe, or the file cannot be
+            created, flushed or renamed. An exception of the body passes unchanged; see `writing`.
     """
     # through the link, as a plain open(path, "wb") writes
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise output_error(path, IsADirectoryError(errno.EISDIR, "is a folder"))
+    if target.exists() and not target.is_file():
+        # a rename would put a file in the place of the device
+        raise OutputError(
+            f"{os.fspath(path)}: cannot be written: {target} is a device or a pipe; name a file"
+        )
     # a long name with the ending added could pass the file system's limit
     part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
-    try:
+    with writing(path):
         file = part.open("xb+")
-    except OSError as error:
-        raise output_error(path, error) from error
     try:
         yield file
-        try:
+        with writing(path):
             file.flush()
             os.fsync(file.fileno())
             file.close()
             if target.exists():
                 os.chmod(part, stat.S_IMODE(target.stat().st_mode))
             os.replace(part, target)
-        except OSError as error:
-            raise output_error(path, error) from error
     except BaseException:
         # closing flushes again, and fails again on a full disk
         with contextlib.suppress(OSError):

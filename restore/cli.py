@@ -268,12 +268,12 @@ def _info(options: argparse.Namespace) -> int:
         told = [json.dumps(architectures, indent=2)] if options.json else None
         show(*(told or architecture_lines(architectures)))
         return DONE
-    known, failures = [], []
+    known, failures = [], list[RestoreError]()
     for name in options.files:
         try:
             known.append(facts_of(name, arch=options.arch, config=dict(options.config)))
         except RestoreError as error:
-            failures.append(str(error))
+            failures.append(error)
     if options.json:
         show(json.dumps(known, indent=2))
     else:
@@ -281,6 +281,8 @@ def _info(options: argparse.Namespace) -> int:
             show(*lines_of(facts))
     for failure in failures:
         complain(f"restore info: {failure}")
+    if not known and all(isinstance(failure, UsageError) for failure in failures):
+        return NOT_BEGUN
     return SOME_FAILED if failures else DONE
 
 

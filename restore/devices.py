@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from restore.dtype_names import TORCH_NAMES
 from restore.errors import UsageError
 
 DTYPES = {
@@ -51,19 +52,22 @@ def _known() -> set[str]:
 def resolve_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """Turn "auto", "fp32", "fp16", "bf16" or "fp64" into the dtype of the arithmetic.
 
+    PyTorch's names and dtypes are taken too: "float16", "half", "torch.float16", torch.float16.
     "auto" is float32 everywhere: half precision is taken only when asked for.
 
     Raises:
         UsageError: the name is unknown.
     """
-    if isinstance(dtype, torch.dtype):
-        if dtype in DTYPES.values():
-            return dtype
-    elif dtype == "auto":
-        return torch.float32
-    elif dtype in DTYPES:
-        return DTYPES[dtype]
-    raise UsageError(f"dtype is {dtype!r}; expected auto or one of {', '.join(DTYPES)}")
+    if isinstance(dtype, (str, torch.dtype)):
+        name = str(dtype).removeprefix("torch.")
+        if name == "auto":
+            return torch.float32
+        if found := DTYPES.get(TORCH_NAMES.get(name, name)):
+            return found
+    raise UsageError(
+        f"dtype is {dtype!r}; expected auto, one of {', '.join(DTYPES)}, or PyTorch's names for "
+        f"them: {', '.join(TORCH_NAMES)}"
+    )
 
 
 def dtype_name(dtype: torch.dtype) -> str:

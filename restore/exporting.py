@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from restore.archs._blocks import Remembered
 from restore.archs._spec import InputRule
-from restore.atomic import atomic_output
+from restore.atomic import atomic_output, writing
 from restore.errors import OutputError, UsageError
 from restore.export_formats import INPUT, OPSETS, Written, packages_of, write
 from restore.model import Model
@@ -112,8 +112,9 @@ def export(
             tell(f"writing {kind}")
             written = write(kind, program, about(model), model.scale, opset)
         checks = [compare(twin, written, size, f"{path}", tell) for size in sizes]
-        for output, content in zip(outputs, written.contents, strict=True):
-            output.write(content)
+        with writing(path):
+            for output, content in zip(outputs, written.contents, strict=True):
+                output.write(content)
     return ExportReport(
         files=tuple(paths),
         format=kind,

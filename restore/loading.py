@@ -51,13 +51,16 @@ def load(
     """Load weights of any known architecture; family and settings are read from the weights.
 
     Args:
-        path_or_state_dict: a .pth, .pt, .ckpt or .safetensors file, or what one holds: a state
-            dict, bare or under its checkpoint key. A mapping is copied, never changed.
+        path_or_state_dict: a .pth, .pt, .ckpt or .safetensors file; where there is no file of that
+            name, a built-in model ("swinir_builtin_x2", see `restore models`); or what a file
+            holds: a state dict, bare or under its checkpoint key. A mapping is copied, never
+            changed.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        dtype: of the arithmetic: "auto" (fp32), "fp32", "fp16", "bf16", "fp64".
+        dtype: of the arithmetic: "auto" (fp32), "fp32", "fp16", "bf16", "fp64", or as PyTorch
+            calls them: "float16", "half", torch.float16.
         arch: official class name ("SwinIR", "HiT_SRF"), to try that one alone.
         config: official constructor names to values, for what weights do not tell (img_range) or
-            tell wrongly. They are obeyed, not checked against what was read.
+            tell wrongly. They count before what was read.
         scale: to fine-tune weights of one scale to another: output pixels per input pixel of the
             network to build. Where it is not the weights' own, every tensor is taken over whose
             name and shape fit, and the others, all in the tail, are drawn as the network draws
@@ -68,9 +71,10 @@ def load(
         The model, in eval mode.
 
     Raises:
-        CheckpointError: unreadable, not recognised, or not fitting; the message says which keys
-            and shapes, and the nearest family.
-        UsageError: no such device, dtype or arch, or the network cannot be built for `scale`.
+        CheckpointError: missing, unreadable, not recognised, or not fitting; the message says
+            which keys and shapes, and the nearest family.
+        UsageError: no such device, dtype or arch, the network cannot be built for `scale`, or
+            `config` names no setting, has a value that it cannot have, or contradicts the weights.
 
     Warns:
         PrecisionWarning: fp16 was asked for and bf16 taken.
@@ -80,21 +84,39 @@ def load(
     on, arithmetic = resolve_device(device), resolve_dtype(dtype)
     if not isinstance(path_or_state_dict, (str, os.PathLike, Mapping)):
         raise UsageError(
-            f"load: got a {type(path_or_state_dict).__name__}; expected a path or a state dict, as "
-            "module.state_dict() gives"
+            f"load: got a {type(path_or_state_dict).__name__}; expected a path, the name of a "
+            "built-in model or a state dict, as module.state_dict() gives"
         )
-    if not isinstance(arch, (str, type(None))) or not isinstance(config, (Mapping, type(None))):
-        raise UsageError(
-            f"load: arch is {arch!r} and config {config!r}; expected a name, a mapping"
-        )
-    if not isinstance(scale, (int, type(None))) or isinstance(scale, bool):
-        raise UsageError(f"load: scale is {scale!r}; expected a whole number, or None")
+    _check_settings(arch, config, scale)
     if isinstance(path_or_state_dict, Mapping):
         checkpoint = unwrap(path_or_state_dict, "state dict", {})
     else:
-        checkpoint = read_checkpoint(path_or_state_dict)
+        checkpoint = _found(path_or_state_dict)
     name = Path(checkpoint.source).stem if checkpoint.source != "state dict" else "model"
     return _build(checkpoint, name, on, arithmetic, arch, config or {}, scale)
+
+
+def _check_settings(arch: object, config: object, scale: object) -> None:
+    """UsageError with the argument that is of a wrong kind."""
+    if not isinstance(arch, (str, type(None))):
+        raise UsageError(f"load: arch is {arch!r}; expected a name, such as 'SwinIR', or None")
+    if not isinstance(config, (Mapping, type(None))):
+        raise UsageError(
+            f"load: config is {config!r}; expected a mapping of names to values, such as "
+            "{'img_range': 255}, or None"
+        )
+    if not isinstance(scale, (int, type(None))) or isinstance(scale, bool):
+        raise UsageError(f"load: scale is {scale!r}; expected a whole number, or None")
+
+
+def _found(name: str | Path) -> Checkpoint:
+    """The content of the file of a name, or of the built-in model, where there is no such file."""
+    if not os.path.lexists(name):
+        if str(name) in builtin_names():
+            return _read_builtin(str(name))
+        if "\0" not in str(name):
+            raise CheckpointError(f"{name}: no such file, and {no_builtin(str(name))}")
+    return read_checkpoint(name)
 
 
 def builtin_names() -> list[str]:
@@ -102,6 +124,22 @@ def builtin_names() -> list[str]:
     folder = resources.files("restore").joinpath("weights")
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     return sorted(n.removesuffix(".safetensors") for n in names if n.endswith(".safetensors"))
+
+
+def no_builtin(name: str) -> str:
+    """That no built-in model has a name, which there are, and which of them is near, in words."""
+    names = builtin_names()
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return (
+        f"no built-in model is called {name!r}; {hint}there is "
+        f"{', '.join(names) or 'none in this installation'}"
+    )
+
+
+def _read_builtin(name: str) -> Checkpoint:
+    with resources.as_file(resources.files("restore") / "weights" / f"{name}.safetensors") as path:
+        return read_checkpoint(path)
 
 
 def load_builtin(
@@ -119,26 +157,18 @@ def load_builtin(
     Raises:
         UsageError: no such name; the message lists them.
     """
-    names = builtin_names()
     if isinstance(name_or_scale, str):
-        if name_or_scale not in names:
-            near = difflib.get_close_matches(name_or_scale, names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UsageError(
-                f"no built-in model is called {name_or_scale!r}; {hint}there is "
-                f"{', '.join(names) or 'none in this installation'}; "
-                "for a weight file use --model_path"
-            )
+        if name_or_scale not in builtin_names():
+            raise UsageError(f"{no_builtin(name_or_scale)}; for a weight file use --model_path")
         name = name_or_scale
     else:
-        by_scale = {int(n.rsplit("_x", 1)[1]): n for n in names}
+        by_scale = {int(n.rsplit("_x", 1)[1]): n for n in builtin_names()}
         if not by_scale:
             raise UsageError("this installation holds no built-in model; name one by --model_path")
         reaching = [scale for scale in by_scale if scale >= name_or_scale]
         name = by_scale[min(reaching) if reaching else max(by_scale)]
-    with resources.as_file(resources.files("restore") / "weights" / f"{name}.safetensors") as path:
-        checkpoint = read_checkpoint(path)
-    return _build(checkpoint, name, resolve_device(device), resolve_dtype(dtype), None, {}, None)
+    on, arithmetic = resolve_device(device), resolve_dtype(dtype)
+    return _build(_read_builtin(name), name, on, arithmetic, None, {}, None)
 
 
 def _build(
@@ -151,7 +181,7 @@ def _build(
     scale: int | None,
 ) -> Model:
     given = {**checkpoint.config, **config}
-    spec, reading, net = recognise(checkpoint, candidates(arch), given)
+    spec, reading, net = recognise(checkpoint, candidates(arch), config)
     settings, assumed = reading.config, False
     evidence = (*reading.evidence, *malformed_buffers(spec, settings, checkpoint.state))
     if "img_size" not in given:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from restore import __version__
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
-from restore.atomic import atomic_output
+from restore.atomic import atomic_output, writing
 from restore.checkpoint import MARK, without_prefixes
 from restore.devices import dtype_name, resolve_device, resolve_dtype
 from restore.errors import UsageError
@@ -229,9 +229,9 @@ class Model:
         """
         suffix = Path(path).suffix.lower()
         if suffix not in (".safetensors", ".pth", ".pt"):
-            raise UsageError(f"{path}: suffix is {suffix!r}; expected .safetensors or .pth")
+            raise UsageError(f"{path}: suffix is {suffix!r}; expected .safetensors, .pth or .pt")
         state = self.official_state_dict()
-        with atomic_output(path) as file:
+        with atomic_output(path) as file, writing(path):
             if suffix == ".safetensors":
                 metadata = {
                     "format": "pt",
@@ -242,7 +242,7 @@ class Model:
                 write_safetensors(file, state, metadata)
             else:
                 named = {self.spec.prefix + key: value for key, value in state.items()}
-                torch.save(dict.fromkeys(self.spec.wrappers, named), file)
+                _save(dict.fromkeys(self.spec.wrappers, named), file)
         if self.patch_is_assumed:
             warnings.warn(
                 f"{path}: its attn_mask is for training patches of {self.config['img_size']} "
@@ -251,3 +251,13 @@ class Model:
                 AssumedPatchWarning,
                 stacklevel=2,
             )
+
+
+def _save(content: object, file: BinaryIO) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        # PyTorch tells a failed write as a position that it did not expect
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import ItemsView, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from restore.archs import ARCHS
 from restore.archs._blocks import IgnoresDerived
@@ -30,6 +32,9 @@ UNBUILDABLE = (
 )
 SHOWN = 4  # keys named in a message before "and N more"
 SHOWN_READ = 12  # the same, of keys that settings were read from
+NEAR = 0.25  # share of the kinds of keys above which another network's are said to be near
+SMALL_PATCH, SMALL_WINDOW = 256, 48  # pixels, of buffers that take no time and memory
+SHALLOW = 2  # blocks that have all kinds of keys: a plain and a shifted one
 
 
 class Seen(Mapping[str, Tensor]):
@@ -95,38 +100,63 @@ def recognise(
     Args:
         checkpoint: keys under official names.
         specs: the architectures to try.
-        given: settings that count before what is read.
+        given: settings that count before what the weights and their file say.
 
     Raises:
         CheckpointError: none fits; the message says which keys and shapes, and the nearest family.
+        UsageError: a setting of `given` names no network, or one fits but for `given`.
     """
+    claiming = [spec for spec in specs if spec.claims(checkpoint.state)]
     refusals: list[str] = []
-    for spec in specs:
-        if not spec.claims(checkpoint.state):
-            continue
-        seen = Seen(checkpoint.state)
-        try:
-            reading = spec.read_config(seen)
-            settings = reading.config.replaced(given, checkpoint.source)
-            net = _empty(spec, settings)
-        except UNBUILDABLE as error:
-            refusals.append(f"nearest family {spec.family} ({spec.name}): {seen.why(error)}")
-            continue
-        overruled = _overruled(reading.config, settings)
-        misfits = _misfits(net, checkpoint.state)
-        if not misfits:
-            return spec, Reading(settings, (*reading.evidence, *overruled), reading.doubts), net
-        told = "; ".join((*misfits, *overruled))
-        refusals.append(f"nearest family {spec.family} ({spec.name}), but {told}")
+    for spec in claiming:
+        found = _fitted(spec, checkpoint, given)
+        if not isinstance(found, str):
+            return spec, *found
+        refusals.append(found)
     if refusals:
-        raise CheckpointError(f"{checkpoint.source}: fits no known network: {' | '.join(refusals)}")
-    claiming = [spec.name for spec in ARCHS if spec.claims(checkpoint.state)]
-    if claiming:  # so the caller has named another
+        told = " | ".join(refusals)
+        if given and any(_fits(spec, checkpoint) for spec in claiming):
+            raise UsageError(f"{checkpoint.source}: fits only without the given settings: {told}")
+        raise CheckpointError(f"{checkpoint.source}: fits no known network: {told}")
+    others = [spec.name for spec in ARCHS if spec.claims(checkpoint.state)]
+    if others:  # so the caller has named another
         raise CheckpointError(
             f"{checkpoint.source}: is not for arch {' or '.join(s.name for s in specs)}: its "
-            f"keys are those of {' or '.join(claiming)}; leave arch out"
+            f"keys are those of {' or '.join(others)}; leave arch out"
         )
     raise CheckpointError(f"{checkpoint.source}: {_nearest(checkpoint.state)}")
+
+
+def _fitted(
+    spec: ArchSpec, checkpoint: Checkpoint, given: Mapping[str, Any]
+) -> tuple[Reading, nn.Module] | str:
+    """An architecture's settings and network for weights that it claims, or why they do not fit."""
+    seen = Seen(checkpoint.state)
+    where = f"{checkpoint.source}: {spec.name}"
+    stored = {name: value for name, value in checkpoint.config.items() if name not in given}
+    try:
+        reading = spec.read_config(seen)
+        settings = reading.config.replaced(stored, where).replaced(given, where, UsageError)
+        net = _empty(spec, settings)
+    except UsageError:  # a ValueError too
+        raise
+    except UNBUILDABLE as error:
+        return f"nearest family {spec.family} ({spec.name}): {seen.why(error)}"
+    overruled = _overruled(reading.config, settings)
+    misfits = _misfits(net, checkpoint.state)
+    if misfits:
+        return (
+            f"nearest family {spec.family} ({spec.name}), but {'; '.join((*misfits, *overruled))}"
+        )
+    return Reading(settings, (*reading.evidence, *overruled), reading.doubts), net
+
+
+def _fits(spec: ArchSpec, checkpoint: Checkpoint) -> bool:
+    """Whether the weights fit where nothing is given."""
+    try:
+        return not isinstance(_fitted(spec, checkpoint, {}), str)
+    except CheckpointError:  # of what their file says
+        return False
 
 
 def with_likely_patch(
@@ -140,8 +170,9 @@ def with_likely_patch(
         The settings; the patch in a sentence, if it is not from the masks; and whether it is no
         more than the default.
     """
-    masks = {k: shape for k, shape in _derived_shapes(spec, config).items() if ".attn_mask" in k}
-    if not masks or any(k in state and state[k].shape == masks[k] for k in masks):
+    masks = [key for key in spec.derived(config) if ".attn_mask" in key]
+    shapes = _derived_shapes(spec, config, frozenset(state))
+    if not masks or any(k in shapes and state[k].shape == shapes[k] for k in masks):
         return config, (), False
     sizes = {model.config["img_size"] for model in published_as(spec, config)}
     if len(sizes) != 1:
@@ -152,10 +183,20 @@ def with_likely_patch(
     return config, (text,), False
 
 
-def _derived_shapes(spec: ArchSpec, config: ArchConfig) -> dict[str, torch.Size]:
-    """Shapes of the buffers that official files of these settings hold, by key."""
-    makers = spec.derived(config)
-    with torch.device("meta"):
+@functools.lru_cache(maxsize=1)
+def _derived_shapes(
+    spec: ArchSpec, config: ArchConfig, stored: frozenset[str]
+) -> dict[str, torch.Size]:
+    """Shapes of the buffers that official files of these settings hold, by key, of those stored."""
+    makers = {key: make for key, make in spec.derived(config).items() if key in stored}
+    # on "meta" arithmetic loads PyTorch's compiler; elsewhere large ones would fill the memory
+    small = all(
+        side <= (SMALL_PATCH if name == "img_size" else SMALL_WINDOW)
+        for name, value in config.items()
+        if name in ("img_size", "window_size", "win_size", "split_size_0", "split_size_1")
+        for side in (value if isinstance(value, list) else [value])
+    )
+    with torch.device("cpu" if small else "meta"):
         shapes = {make: make().shape for make in dict.fromkeys(makers.values())}
     return {key: shapes[make] for key, make in makers.items()}
 
@@ -164,11 +205,10 @@ def malformed_buffers(
     spec: ArchSpec, config: ArchConfig, state: Mapping[str, Tensor]
 ) -> tuple[str, ...]:
     """Which stored buffers are none, whatever patch they are for, in a sentence."""
-    shapes = _derived_shapes(spec, config)
     found = [
         f"{key} is {tuple(state[key].shape)}, expected {len(shape)} sides"
-        for key, shape in shapes.items()
-        if key in state and (state[key].dim() != len(shape) or 0 in state[key].shape)
+        for key, shape in _derived_shapes(spec, config, frozenset(state)).items()
+        if state[key].dim() != len(shape) or 0 in state[key].shape
     ]
     return (f"ignored, as computed anyway: {_some(found)}",) if found else ()
 
@@ -179,8 +219,24 @@ def _overruled(read: ArchConfig, settings: ArchConfig) -> tuple[str, ...]:
     return (f"given, and counts before what was read: {', '.join(others)}",) if others else ()
 
 
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out what makes first values, of which tensors on "meta" hold none.
+
+    PyTorch would load its compiler for them, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Give back what was to be drawn as it is; call everything else."""
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return given["tensor"] if "tensor" in given else args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **given)
+
+
 def _empty(spec: ArchSpec, config: ArchConfig) -> nn.Module:
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         return spec.build(config)
 
 
@@ -216,14 +272,12 @@ def _some(keys: list[str], shown: int = SHOWN) -> str:
 
 def _nearest(state: Mapping[str, Tensor]) -> str:
     """Why nothing claims these keys, with the architecture that shares most kinds of them."""
-    found = _kinds(state)
-    wanted = {spec: _kinds(_empty(spec, spec.config()).state_dict()) for spec in ARCHS}
-    shared = {
-        spec: len(found & kinds) / max(len(found | kinds), 1) for spec, kinds in wanted.items()
-    }
+    found = {_kind(key) for key in state}
+    wanted = {spec: kinds_of(spec) for spec in ARCHS}
+    shared = {spec: len(found & kinds) / len(found | kinds) for spec, kinds in wanted.items()}
     best = max(shared, key=lambda spec: shared[spec])
-    near = ""
-    if shared[best] > 0:
+    near = "; near to none of those known"
+    if shared[best] >= NEAR:
         lacking, more = sorted(wanted[best] - found), sorted(found - wanted[best])
         near = f"; nearest family {best.family} ({best.name})"
         near += f", lacking {_some(lacking)}" if lacking else ""
@@ -234,9 +288,17 @@ def _nearest(state: Mapping[str, Tensor]) -> str:
     )
 
 
-def _kinds(state: Mapping[str, Tensor]) -> set[str]:
-    """Keys with every number replaced, so that depth does not count."""
-    return {_kind(key) for key in state}
+@functools.cache
+def kinds_of(spec: ArchSpec) -> frozenset[str]:
+    """The kinds of keys of an architecture, from its smallest network of default settings."""
+    config = spec.config()
+    shallow = {
+        name: [min(blocks, SHALLOW) for blocks in config[name]]
+        for name in ("depths", "depth")
+        if name in config
+    }
+    net = _empty(spec, config.replaced(shallow, spec.name))
+    return frozenset(_kind(key) for key in net.state_dict())
 
 
 def _kind(key: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -239,6 +242,41 @@ def test_a_folder_without_rights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
     with pytest.raises(UsageError, match="cannot be written to"):
         planned(tmp_path, "a.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
+@pytest.mark.parametrize(
+    ("output", "made", "there"),
+    [("/proc/x", "folder", "/proc"), ("/proc/x/y", "folder", "/proc"), ("/proc", "file", "/proc")],
+)
+def test_a_folder_that_nobody_can_make_is_refused(
+    tmp_path: Path, output: str, made: str, there: str
+) -> None:
+    draw(tmp_path / "a.png")
+    told = rf"-o {output}: .* no {made} can be made in {there}: No such file .*; choose another"
+    with pytest.raises(UsageError, match=told):
+        plan_jobs([Source(tmp_path / "a.png")], Naming(Path(output)))
+
+
+def test_a_disk_that_is_read_only_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which rights do not tell."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    draw(tmp_path / "a.png")
+    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    for output in (tmp_path, tmp_path / "new"):
+        with pytest.raises(UsageError, match=r"Read-only file system; choose another folder"):
+            plan_jobs([Source(tmp_path / "a.png")], Naming(output, suffix="_x"))
+
+
+def test_finding_out_leaves_nothing_behind(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    plan_jobs([Source(tmp_path / "a.png")], Naming(tmp_path / "deep" / "er"))
+    plan_jobs([Source(tmp_path / "a.png")], Naming(tmp_path, suffix="_x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_second_run_into_the_same_folder_does_not_enlarge_results(tmp_path: Path) -> None:

@@ -278,7 +278,8 @@ def test_flips_and_turns_are_averaged(run: Run, weights: Path) -> None:
 
 def test_half_precision_is_said_and_changes_the_result(run: Run) -> None:
     draw("a.png")
-    assert "bf16, cpu" in run("a.png", "--dtype", "bf16", "-o", "half")[1]
+    for name in ("bf16", "bfloat16", "torch.bfloat16"):
+        assert "bf16, cpu" in run("a.png", "--dtype", name, "-o", "half")[1]
     assert "fp32, cpu" in run("a.png", "--fp32")[1]
     half, full = (read_picture(f"{out}/a.png").pixels for out in ("half", "results"))
     assert not np.array_equal(half, full)
@@ -439,6 +440,7 @@ def test_control_c_ends_cleanly(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (["empty/*.png"], "empty/*.png: holds no picture"),
         (["a.png", "-o", "a.png"], "would be replaced by the result"),
         (["a.png", "-o", "taken"], "taken is a file; name a folder"),
+        (["a.png", "-o", "/dev/null/x"], "-o /dev/null/x: /dev/null is a file; name a folder"),
         (["a.png", "--suffix", "a/b"], "it goes into file names"),
         (["a.png", "--fp32", "--dtype", "fp16"], "contradict each other"),
         (["a.png", "-q", "-v"], "contradict each other"),
@@ -448,11 +450,19 @@ def test_control_c_ends_cleanly(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (["a.png", "-s", "0"], "-s/--outscale/--scale: is '0'; expected a number above 0"),
         (["a.png", "-s", "inf"], "expected a number above 0"),
         (["a.png", "-t", "-3"], "expected"),
+        (["a.png", "-t", "1"], "tile: is 1; the least for tiny_x2 with a tile_pad of 32 is 32 pix"),
+        (["a.png", "-t", "7", "--tile_pad", "0", "--dry-run"], "a tile_pad of 0 is 8 pixels"),
         (["a.png", "-t", "big"], "--tile: is 'big'; expected auto, 0 (whole picture) or pixels"),
         (["a.png", "--tile_pad", "x"], "is 'x'; expected a whole number, 0 or more"),
         (["a.png", "--quality", "101"], "is '101'; expected a whole number from 1 to 100"),
         (["a.png", "--ext", "gif"], "is 'gif'; expected one of auto, png"),
-        (["a.png", "--dtype", "int8"], "is 'int8'; expected one of auto, fp32"),
+        (
+            ["a.png", "--dtype", "int8"],
+            "expected one of auto, fp32, fp16, bf16, or float32, float,",
+        ),
+        (["a.png", "--config", "img_rang=1"], "no 'img_rang'; did you mean 'img_range'? known: "),
+        (["a.png", "--config", "window_size=7"], "fits only without the given settings: "),
+        (["a.png", "--bogus"], "there is no option --bogus; see restore upscale --help"),
         (["a.png", "--threads", "0"], "is '0'; expected a whole number, 1 or more"),
         (["a.png", "--config", "img_range"], "expected KEY=VALUE"),
         (["a.png", "--config", "a=["], "is no YAML value"),
@@ -484,7 +494,7 @@ def test_wrong_usage_is_told_before_anything_is_done(
         (["upscale", "a.png", "-n", "x.pth"], "for a file: --model_path x.pth"),
         (["upscale", "a.png", "-n", "nosuch"], "no built-in model is called 'nosuch'"),
         (["upscale", "a.png", "--arch", "HAT"], "give that with --model_path"),
-        (["upscale", "a.png", "--model_path", "none.pth"], "none.pth: cannot be read"),
+        (["upscale", "a.png", "--model_path", "none.pth"], "none.pth: no such file"),
         (["upscale", "a.png", "--model_path", "a.png"], "a.png: is no whole weight file"),
     ],
 )
@@ -495,6 +505,17 @@ def test_wrong_commands_and_models(
     assert cli.main(words) == 2
     assert message in capsys.readouterr().err
     assert files() == ["a.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
+def test_an_output_that_cannot_be_made_is_told_before_the_model_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    draw("a.png"), draw("b.png")
+    assert cli.main(["upscale", "a.png", "b.png", "-o", "/proc/x", "--model_path", "none.pth"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "no folder can be made in /proc: No such file or directory; choose another" in told
 
 
 def test_two_pictures_for_one_name_are_refused(run: Run) -> None:

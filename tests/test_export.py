@@ -529,8 +529,10 @@ def test_exit_codes_of_the_command(
     assert told(weights, "-o", "")[0] == 2
     code, words = told("none_such", "-o", "net.onnx")
     assert code == 2 and "no built-in model is called 'none_such'" in words
-    code, words = told("swinir_builtin_x2", "-o", "net.onnx", "--arch", "SwinIR")
-    assert code == 2 and "--arch is for a weight file" in words
+    code, words = told("swinir_builtin_x2", "-o", "net.onnx", "--arch", "HAT")
+    assert code == 2 and "is not for arch HAT" in words
+    code, words = told(weights, "-o", "net.onnx", "--config", "img_rang=1")
+    assert code == 2 and "did you mean 'img_range'" in words
     code, words = told(weights, "-o", "net.onnx", "--format", "tensorrt")
     assert code == 2 and "expected one of onnx, openvino, torch" in words
     code, words = told(weights, "-o", "net.onnx", "--check", "0", "5")

@@ -68,8 +68,10 @@ def test_a_doubt_that_is_settled_is_no_note(info: Info) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["net.pth", "--config", "img_rang=1"], 1, "config has no 'img_rang'; did you mean"),
-        (["net.pth", "--config", "img_range=1e300"], 1, "img_range is 1e+300; expected"),
+        (["net.pth", "--config", "img_rang=1"], 2, "config has no 'img_rang'; did you mean"),
+        (["net.pth", "--config", "img_range=1e300"], 2, "img_range is 1e+300; expected"),
+        (["nothing"], 2, "nothing: no such file, and no built-in model is called 'nothing'"),
+        (["nothing.pth"], 1, "no such file, and no built-in model is called 'nothing.pth'"),
         (["net.pth", "--arch", "HAT"], 1, "is not for arch HAT"),
         (["net.pth", "--config", "img_range"], 2, "expected KEY=VALUE"),
         (["net.pth", "a.png", "--config", "a=1"], 2, "--config is for weight files; a.png is none"),

@@ -266,7 +266,7 @@ def test_saving_does_not_change_the_model_nor_hold_on_to_it(swinir: Model, tmp_p
 
 @pytest.mark.parametrize("name", ["net.onnx", "net", "net.ckpt"])
 def test_another_suffix_is_refused(swinir: Model, name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected \.safetensors or \.pth"):
+    with pytest.raises(UsageError, match=r"expected \.safetensors, \.pth or \.pt$"):
         swinir.save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -286,10 +286,24 @@ def test_a_failed_save_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("restore.model.torch.save", full_disk)
-    with pytest.raises((OutputError, OSError)):
+    with pytest.raises(OutputError, match="No space left on device; free some space"):
         swinir.save(path)
     assert path.read_bytes() == b"the old one"
     assert [p.name for p in tmp_path.iterdir()] == ["net.pth"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_save_that_fails_half_way(suffix: str, swinir: Model, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs limits on the size of files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    path = tmp_path / f"a{suffix}"
+    try:
+        with pytest.raises(OutputError, match=f"^{path}: cannot be written: File too large"):
+            swinir.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_travels_by_pickle() -> None:

@@ -70,7 +70,7 @@ def test_the_whole_picture_is_the_model_bit_for_bit(scale: int) -> None:
     height=st.integers(1, 70),
     width=st.integers(1, 70),
     scale=st.integers(1, 3),
-    tile=st.integers(1, 70),
+    tile=st.integers(20, 70),
     pad=st.integers(4, 20),
     align=st.sampled_from([1, 7, 8, 12]),
 )
@@ -87,7 +87,7 @@ def test_tiles_with_enough_context_leave_no_trace(
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),
-    tile=st.integers(8, 70),
+    tile=st.integers(20, 70),
     pad=st.integers(0, 20),
     align=st.sampled_from([2, 4, 8]),
 )
@@ -103,7 +103,7 @@ def test_tiles_see_the_windows_of_the_whole_picture(
 @given(
     height=st.integers(1, 60),
     width=st.integers(1, 60),
-    tile=st.integers(0, 40),
+    tile=st.just(0) | st.integers(12, 40),
     pad=st.integers(0, 12),
 )
 @settings(max_examples=60, deadline=None)
@@ -524,6 +524,10 @@ def test_pictures_that_cannot_be_taken(image: Any, message: str) -> None:
         ({"tile": 1.5}, "tile: is 1.5"),
         ({"tile": True}, "tile: is True"),
         ({"tile_pad": -3}, "tile_pad: is -3"),
+        ({"tile": 1}, "tile: is 1; the least for fake with a tile_pad of 8 is 8 pixels: "),
+        ({"tile": 31, "tile_pad": 99}, "with a tile_pad of 99 is 32 pixels"),
+        ({"tile": 11, "tile_pad": 0, "model": Fake(align=12)}, "of 0 is 12 .* multiples of 12,"),
+        ({"tile": 31, "model": Fake(align=192)}, "a tile_pad of 8 is 32 pixels"),
         ({"model": "a.pth"}, "is the path a.pth; load it first"),
     ],
     ids=str,

@@ -197,8 +197,8 @@ def _add_computing(parser: Parser) -> None:
         type=tile_size,
         default="auto",
         metavar="N",
-        help="longest side of a tile in pixels of the input; 0: the whole picture (default: auto, "
-        "what the memory allows)",
+        help="longest side of a tile in pixels of the input, 32 or more (less with a smaller "
+        "--tile_pad); 0: the whole picture (default: auto, what the memory allows)",
     )
     group.add_argument(
         "--tile_pad",
@@ -226,7 +226,7 @@ def _add_computing(parser: Parser) -> None:
         type=one_of(*DTYPES),
         default="auto",
         metavar="NAME",
-        help="of the arithmetic: auto (fp32), fp32, fp16 or bf16",
+        help="of the arithmetic: auto (fp32), fp32, fp16 or bf16, or as PyTorch calls them",
     )
     group.add_argument("--fp32", action="store_true", help="the same as --dtype fp32")
     group.add_argument(

@@ -37,7 +37,7 @@ from restore.upscaling import (
 )
 from restore.upscaling.pixels import ArraySource
 from restore.upscaling.progress import ProgressCallback, RunReport
-from restore.upscaling.run import TileChoice, check_channels, output_size
+from restore.upscaling.run import TileChoice, check_channels, checked_tile, output_size
 
 STREAM_SHARE = 0.25  # of the free memory; a decoder, encoder or resize holds a second copy
 
@@ -85,6 +85,7 @@ class Batch:
 
     def __init__(self, jobs: Sequence[Job], model: Model, settings: Settings) -> None:
         check_channels(model)
+        checked_tile(model, settings.tile, settings.tile_pad)
         self.jobs = jobs
         self.model = model
         self.settings = settings

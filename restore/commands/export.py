@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore.commands.parsing import (
     Parser,
     add_settings,
     at_least_one,
-    given_setting,
     new_parser,
     one_of,
 )
@@ -110,18 +108,12 @@ def run_export(options: argparse.Namespace, say: Callable[[str], None]) -> list[
 
 
 def _model(options: argparse.Namespace, say: Callable[[str], None]) -> Model:
-    from restore.commands.info import WEIGHT_SUFFIXES
-    from restore.loading import load, load_builtin
+    from restore.loading import load
 
-    path = Path(options.model)
-    is_file = path.suffix.lower() in WEIGHT_SUFFIXES or path.exists()
-    if not is_file:
-        if option := given_setting(options):
-            raise UsageError(f"{option} is for a weight file; {options.model} is none")
-        return load_builtin(options.model, device="cpu")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(path, device="cpu", arch=options.arch, config=dict(options.config))
+        config = dict(options.config)
+        model = load(options.model, device="cpu", arch=options.arch, config=config)
     for warning in caught:
         say(f"note: {warning.message}")
     return model

@@ -9,6 +9,7 @@ import difflib
 import glob
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,11 +223,25 @@ def _exact_target(sources: Sequence[Source], naming: Naming) -> Path | None:
 
 
 def _check_writable(folder: Path) -> None:
-    there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    """Refuse a folder in which no file can be made, or that cannot be made itself."""
+    whole = folder.absolute()
+    there = next(p for p in (whole, *whole.parents) if os.path.lexists(p))
     if not there.is_dir():
         raise UsageError(f"-o {folder}: {there} is a file; name a folder, or a new one")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"-o {folder}: {there} cannot be written to; choose another folder")
+    missing = whole.relative_to(there)
+    try:
+        # rights do not tell all, so it is tried, under a name that no other run uses
+        if missing.parts:
+            with tempfile.TemporaryDirectory(dir=there, prefix=".restore-") as trial:
+                Path(trial, missing).mkdir(parents=True)
+        else:
+            tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        made = "folder" if missing.parts else "file"
+        raise UsageError(
+            f"-o {folder}: cannot be written to: no {made} can be made in {there}: "
+            f"{error.strerror or error}; choose another folder"
+        ) from error
 
 
 def _job(source: Source, naming: Naming, exact: Path | None) -> Job:

@@ -16,7 +16,7 @@ from restore.checkpoint import looks_like_weights
 from restore.costs import parameters_and_multiply_adds
 from restore.errors import CheckpointError, UsageError
 from restore.image_io import probe
-from restore.loading import builtin_names, load, load_builtin
+from restore.loading import builtin_names, load, load_builtin, no_builtin
 from restore.model import Model
 from restore.official import published_as
 
@@ -52,8 +52,7 @@ def facts_of(
         return _of_picture(path)
     if name in builtin_names():
         return {"file": name, **_of_model(load_builtin(name, device="cpu")), **_builtin(name)}
-    built_in = ", ".join(builtin_names()) or "none in this installation"
-    raise UsageError(f"{name}: no such file, and no built-in model (there is {built_in})")
+    raise UsageError(f"{name}: no such file, and {no_builtin(name)}")
 
 
 def _of_picture(path: Path) -> Facts:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from restore.dtype_names import TORCH_NAMES
+
 MOST_THREADS = 256  # or as many as the machine has; beyond, thread libraries crash
-_ALIASES = {"jpeg": "jpg", "tif": "tiff"}
+_ALIASES = {"jpeg": "jpg", "tif": "tiff", **TORCH_NAMES}
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,8 +36,10 @@ class Parser(argparse.ArgumentParser):
             if name.startswith("--"):
                 name = known.get(name.replace("_", "-"), name)
                 if name not in self._option_string_actions:
-                    near = difflib.get_close_matches(name, known.values(), n=1)
-                    hint = f"did you mean {near[0]}? " if near else ""
+                    # without the dashes, which would make short words alike
+                    bare_names = {option.lstrip("-"): option for option in known.values()}
+                    near = difflib.get_close_matches(name.lstrip("-"), bare_names, n=1)
+                    hint = f"did you mean {bare_names[near[0]]}? " if near else ""
                     self.error(f"there is no option {name}; {hint}see {self.prog} --help")
             read.append(name + equals + value)
         return self.parse_intermixed_args(read + bare)
@@ -146,12 +150,17 @@ def _integer(text: str, least: int, most: int | None, expected: str) -> int:
 
 
 def one_of(*names: str) -> Callable[[str], str]:
-    """A type of argument that takes one of these names."""
+    """A type of argument that takes one of these names, or another name of one of them."""
+    others = [other for other, name in _ALIASES.items() if name in names]
 
     def check(text: str) -> str:
-        name = _ALIASES.get(text.lower().lstrip("."), text.lower().lstrip("."))
+        word = text.lower().lstrip(".").removeprefix("torch.")
+        name = _ALIASES.get(word, word)
         if name not in names:
-            raise argparse.ArgumentTypeError(f"is {text!r}; expected one of {', '.join(names)}")
+            also = f", or {', '.join(others)}" if others else ""
+            raise argparse.ArgumentTypeError(
+                f"is {text!r}; expected one of {', '.join(names)}{also}"
+            )
         return name
 
     return check

@@ -122,7 +122,7 @@ def open_webp(file: BinaryIO) -> Opened:
     while at + 8 <= claimed:
         kind, length = struct.unpack_from("<4sI", data, at)
         if at + 8 + length > claimed:
-            raise ValueError(f"it is cut short within its {kind!r} chunk")
+            raise ValueError(f"it is cut short within its {kind.decode('latin-1')} chunk")
         frames += kind == b"ANMF"
         if kind != b"ANMF":
             chunks.setdefault(kind, data[at + 8 : at + 8 + length])

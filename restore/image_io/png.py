@@ -161,7 +161,7 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             raise ValueError("it is cut short")
         length, kind = struct.unpack(">I4s", head)
         if at + 12 + length > end:
-            raise ValueError(f"it is cut short within its {kind!r} chunk")
+            raise ValueError(f"it is cut short within its {kind.decode('latin-1')} chunk")
         yield kind, at + 8, length
         at += 12 + length
 

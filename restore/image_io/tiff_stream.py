@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from restore.atomic import atomic_output, output_error
+from restore.atomic import atomic_output, writing
 from restore.errors import ImageError, OutputError
 from restore.image_io.colour import cmyk_converter
 from restore.image_io.exif import (
@@ -320,11 +320,9 @@ class TiffRowWriter:
         """Append bytes at an even place; where they begin."""
         if self._file is None:
             raise ValueError("write within the writer's `with` block")
-        try:
+        with writing(self.path):
             at = self._file.seek(0, os.SEEK_END)
             self._file.write(b"\0" * (at % 2) + data)
-        except OSError as error:
-            raise output_error(self.path, error) from error
         return at + at % 2
 
     def _put_strips(self, strips: list[Array]) -> None:
@@ -366,11 +364,9 @@ class TiffRowWriter:
         entries |= self._layout()
         at = self._put(encode_ifd(entries, self._put(b""), self.big))
         if self._file is not None:
-            try:
+            with writing(self.path):
                 self._file.seek(8 if self.big else 4)
                 self._file.write(struct.pack("<Q" if self.big else "<I", at))
-            except OSError as error:
-                raise output_error(self.path, error) from error
 
     def _layout(self) -> dict[int, Entry]:
         wide = "<Q" if self.big else "<I"

@@ -96,8 +96,8 @@ def upscale(
             own scale, the model's result is resized (MATLAB's bicubic) to round(H * outscale) x
             round(W * outscale), at least one pixel. None is the model's scale, or 4 without one.
         tile: longest side of a tile in input pixels; "auto" takes the whole picture or the
-            largest tile that the free memory allows; 0 is the whole picture. When memory runs
-            out, tiles are halved, whatever was asked for, down to 32 pixels.
+            largest that the free memory allows; 0 is the whole picture; else at least 32, or the
+            larger of `tile_pad` and `model.align` if that is less. Halved where memory runs out.
         tile_pad: pixels read around each tile; None takes the model's own number.
         tta: average the results for the 8 flips and quarter turns; 8 times slower.
         padding: "reflect", or "published" to grow the picture as the network's authors do (see

@@ -20,7 +20,7 @@ from restore.upscaling.engine import Band, Bands, RowSource
 from restore.upscaling.network import Network
 from restore.upscaling.progress import Tracker
 from restore.upscaling.resize_rows import resized
-from restore.upscaling.tiling import read_side
+from restore.upscaling.tiling import LEAST_TILE, read_side
 
 if TYPE_CHECKING:
     from restore.model import Model
@@ -53,10 +53,7 @@ class Run:
         check_channels(model)
         self.model = model
         self.outscale = model.scale if outscale is None else checked_outscale(outscale)
-        if tile != "auto" and not _whole_number(tile):
-            raise UsageError(f'tile: is {tile!r}; expected "auto", 0 (whole picture) or pixels')
-        if tile_pad is not None and not _whole_number(tile_pad):
-            raise UsageError(f"tile_pad: is {tile_pad!r}; expected None or pixels, 0 or more")
+        checked_tile(model, tile, tile_pad)
         check_padding(padding)
         if padding == "published" and tile not in ("auto", 0):
             raise UsageError(
@@ -148,6 +145,23 @@ def checked_outscale(outscale: float) -> float:
     if not number or not 0 < outscale <= MOST_OUTSCALE:
         raise UsageError(f"outscale: is {outscale!r}; expected above 0, at most {MOST_OUTSCALE}")
     return outscale
+
+
+def checked_tile(model: Model, tile: TileChoice, tile_pad: int | None) -> None:
+    """UsageError unless tiles of that size and halo can be had, and are worth computing."""
+    if tile != "auto" and not _whole_number(tile):
+        raise UsageError(f'tile: is {tile!r}; expected "auto", 0 (whole picture) or pixels')
+    if tile_pad is not None and not _whole_number(tile_pad):
+        raise UsageError(f"tile_pad: is {tile_pad!r}; expected None or pixels, 0 or more")
+    pad = model.halo if tile_pad is None else tile_pad
+    least = min(LEAST_TILE, max(pad, model.align))
+    if tile != "auto" and 0 < tile < least:
+        raise UsageError(
+            f"tile: is {tile}; the least for {model.name} with a tile_pad of {pad} is {least} "
+            f"pixels: of each tile {pad} more are read on every side, and the network works on "
+            f"multiples of {model.align}, so that smaller tiles compute nearly nothing else. "
+            '"auto" takes what the memory allows'
+        )
 
 
 def _whole_number(value: object) -> bool:
