@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import restore
 from restore.archs import ARCHS
 from restore.archs._spec import ArchSpec
-from restore.errors import CheckpointError, UsageError
+from restore.errors import UsageError
 from restore.torchvision_remedies import declare_torchvision_operators, supply_functional_tensor
 
 # BasicSR and what it imports warn of much
@@ -111,9 +111,9 @@ def test_left_out_arguments_are_the_official_ones(plugin: Any) -> None:
 
 @needs_basicsr
 def test_a_wrong_argument_is_named(plugin: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"network_g of type SwinIR.*'windw'.*'window_size'"):
+    with pytest.raises(UsageError, match=r"network_g of type SwinIR.*'windw'.*'window_size'"):
         build_network({**NETWORK, "windw": 8})
-    with pytest.raises(CheckpointError, match=r"embed_dim is '12'; expected int"):
+    with pytest.raises(UsageError, match=r"embed_dim is '12'; expected a whole number"):
         build_network({**NETWORK, "embed_dim": "12"})
 
 

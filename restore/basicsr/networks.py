@@ -12,6 +12,7 @@ from torch import nn
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.basicsr.constructors import DEFAULTS, IGNORED
+from restore.errors import UsageError
 
 SUFFIX = "_basicsr"  # under which BasicSR's registries look for a name that they do not have
 
@@ -33,16 +34,16 @@ class NetworkType:
             options: constructor arguments as YAML gives them, without `type`.
 
         Raises:
-            CheckpointError: an argument that the official constructor does not have, or a value
+            UsageError: an argument that the official constructor does not have, or a value
                 that no network has; the message names both and what is near.
         """
         name = self.spec.name
         given = {key: value for key, value in options.items() if key not in IGNORED.get(name, ())}
         values = {**DEFAULTS.get(name, {}), **given}
-        return self.spec.config().replaced(values, f"network_g of type {name}")
+        return self.spec.config().replaced(values, f"network_g of type {name}", UsageError)
 
     def __call__(self, **options: Any) -> nn.Module:
-        """The network for official constructor arguments; CheckpointError as in `config`."""
+        """The network for official constructor arguments; UsageError as in `config`."""
         return self.spec.build(self.config(options))
 
 
