@@ -198,6 +198,7 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
 
 
 def _model(options: argparse.Namespace, screen: Screen) -> Model:
+    from restore.devices import dtype_name
     from restore.loading import load, load_builtin
 
     dtype = "fp32" if options.fp32 else options.dtype
@@ -216,6 +217,8 @@ def _model(options: argparse.Namespace, screen: Screen) -> Model:
             model = load_builtin(wanted, device=options.device, dtype=dtype)
     for warning in caught:
         screen.say(f"note: {warning.message}")
+    if model.device.type == "cpu" and dtype_name(model.dtype) == "fp16":
+        screen.say("note: fp16 is slower than fp32 on most CPUs; leave --dtype out, or try bf16")
     return model
 
 

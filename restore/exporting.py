@@ -89,19 +89,18 @@ def export(
         The files, and how far they differ from the network at each size.
 
     Raises:
-        UsageError: the suffix, format, opset or a size cannot be had, or a package that writes the
-            format is missing; the message says how to install it.
+        UsageError: model is none, the suffix, format, opset or a size cannot be had, or a package
+            that writes the format is missing; the message says how to install it.
         OutputError: the network cannot be written in this format, what was written differs from
             the network by more than 1e-5 of its largest value, or the file cannot be written.
             Nothing is left behind, and what stood there is as it was.
     """
     began = time.perf_counter()
-    kind = _format(path, format)
-    _check_formats_needs(kind, opset)
+    kind = checked_format(path, format, opset)
+    twin = twin_of(model)
     sizes = sizes_to_check(model.rule, check)
     tell = progress or (lambda _: None)
     paths = [Path(path), *([Path(path).with_suffix(".bin")] if kind == "openvino" else [])]
-    twin = twin_of(model)
     with contextlib.ExitStack() as stack:
         # from the start, so that a folder that cannot be written is told now; the last one is
         # renamed first, and an .xml needs its .bin
@@ -125,7 +124,8 @@ def export(
     )
 
 
-def _format(path: str | Path, asked: Format | None) -> Format:
+def checked_format(path: str | Path, asked: Format | None, opset: int | None) -> Format:
+    """The format that `export` would write; UsageError where it would refuse to."""
     suffix = Path(path).suffix.lower()
     if asked is not None and asked not in get_args(Format):
         raise UsageError(f"format is {asked!r}; expected one of {', '.join(get_args(Format))}")
@@ -133,16 +133,14 @@ def _format(path: str | Path, asked: Format | None) -> Format:
     if suffix not in SUFFIXES or (asked is not None and SUFFIXES[suffix] != asked):
         of_format = f" with format {asked}" if asked else ""
         raise UsageError(f"{path}: suffix is {suffix!r}{of_format}; expected {known}")
-    return SUFFIXES[suffix]
-
-
-def _check_formats_needs(kind: Format, opset: int | None) -> None:
+    kind = SUFFIXES[suffix]
     packages_of(kind)
     if opset is not None and (kind != "onnx" or opset not in OPSETS):
         raise UsageError(
             f"opset is {opset} with format {kind}; expected {OPSETS.start} to {OPSETS.stop - 1}, "
             "with onnx"
         )
+    return kind
 
 
 def sizes_to_check(rule: InputRule, more: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
@@ -157,7 +155,13 @@ def sizes_to_check(rule: InputRule, more: Iterable[tuple[int, int]]) -> list[tup
 
 
 def twin_of(model: Model) -> Model:
-    """A copy on the CPU in float32, for inference, whose computed constants are kept."""
+    """A copy on the CPU in float32, for inference, whose computed constants are kept.
+
+    Raises:
+        UsageError: model is none.
+    """
+    if not isinstance(model, Model):
+        raise UsageError(f"export: model is {model!r:.80}; load it first with restore.load")
     twin = copy.deepcopy(model).to("cpu")
     twin.dtype = torch.float32
     twin.module.float().eval().requires_grad_(False)

@@ -281,6 +281,7 @@ def test_half_precision_is_said_and_changes_the_result(run: Run) -> None:
     for name in ("bf16", "bfloat16", "torch.bfloat16"):
         assert "bf16, cpu" in run("a.png", "--dtype", name, "-o", "half")[1]
     assert "fp32, cpu" in run("a.png", "--fp32")[1]
+    assert "fp16 is slower" in run("a.png", "--dtype", "half", "-o", "slow")[1]
     half, full = (read_picture(f"{out}/a.png").pixels for out in ("half", "results"))
     assert not np.array_equal(half, full)
 

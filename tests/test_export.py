@@ -455,6 +455,12 @@ def test_nothing_is_computed_for_a_folder_that_is_not_there(
         export(swinir(), tmp_path / "none" / "net.onnx")
 
 
+@pytest.mark.parametrize("model", [None, "net.pth"])
+def test_what_is_no_model_is_told(model: object, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model is (None|'net\.pth'); load it first"):
+        export(model, tmp_path / "net.pt2")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -537,6 +543,10 @@ def test_exit_codes_of_the_command(
     assert code == 2 and "expected one of onnx, openvino, torch" in words
     code, words = told(weights, "-o", "net.onnx", "--check", "0", "5")
     assert code == 2 and "1 or more" in words
+    code, words = told(weights, "-o", f"{weights}/net.onnx")
+    assert code == 2 and f"{weights} is a file" in words
+    code, words = told("none_such", "-o", str(tmp_path / "new" / "net.pth"))
+    assert code == 2 and "suffix is '.pth'" in words
     stand_in(lambda x: x)
     code, words = told(weights, "-o", str(tmp_path / "net.onnx"))
     assert code == 1 and "nothing is kept" in words

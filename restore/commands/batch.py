@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from restore.atomic import output_error
+from restore.atomic import writing
 from restore.commands.compare import comparison
 from restore.commands.files import Job
 from restore.errors import ImageError, OutputError, RestoreError
@@ -255,7 +255,5 @@ def _fitted_xmp(source: TiffRows, outcome: Outcome) -> bytes | None:
 
 def _make_folder(folder: Path) -> None:
     """Make the folder of a result, when there is a result and not before."""
-    try:
+    with writing(folder):
         os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise output_error(folder, error) from error

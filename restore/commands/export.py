@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore.commands.parsing import (
@@ -52,7 +53,7 @@ def export_parser() -> Parser:
         *("-o", "--output"),
         required=True,
         metavar="FILE",
-        help="to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export)",
+        help="to write: .onnx, .xml (OpenVINO) or .pt2 (torch.export); its folder is made",
     )
     parser.add_argument(
         "--format",
@@ -90,12 +91,19 @@ def run_export(options: argparse.Namespace, say: Callable[[str], None]) -> list[
     Raises:
         RestoreError: see `restore.export` and `restore.load`.
     """
-    from restore.exporting import export
+    from restore.atomic import writing
+    from restore.commands.files import check_writable
+    from restore.exporting import checked_format, export
 
     if not options.output:
         raise UsageError("-o is empty; a variable that was never set?")
+    checked_format(options.output, options.format, options.opset)
+    folder = Path(options.output).parent
+    check_writable(folder)
     model = _model(options, say)
     say(f"model: {model.name} ({model.variant})")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     report = export(
         model,
         options.output,

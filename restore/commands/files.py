@@ -182,7 +182,7 @@ def plan_jobs(sources: Sequence[Source], naming: Naming) -> tuple[list[Job], lis
     if {"/", "\\"} & set(naming.suffix):
         raise UsageError(f"--suffix is {naming.suffix!r}; it goes into file names, so no / or \\")
     exact = _exact_target(sources, naming)
-    _check_writable(exact.parent if exact else naming.output)
+    check_writable(exact.parent if exact else naming.output)
     jobs = {_key(s.path): _job(s, naming, exact) for s in sources}
     earlier = {_key(p) for job in jobs.values() for p in job.outputs if naming.suffix}
     ends = (naming.suffix, COMPARE_SUFFIX)
@@ -222,8 +222,8 @@ def _exact_target(sources: Sequence[Source], naming: Naming) -> Path | None:
     return output
 
 
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder in which no file can be made, or that cannot be made itself."""
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which no file can be made, or that cannot be made (UsageError)."""
     whole = folder.absolute()
     there = next(p for p in (whole, *whole.parents) if os.path.lexists(p))
     if not there.is_dir():
