@@ -177,7 +177,7 @@ def test_pictures_are_mirrored_where_the_authors_do(plugin: Any, model_type: str
     ("options", "arguments"),
     [
         ({"tile": {"tile_size": 16, "tile_pad": 8}}, {"tile": 16, "tile_pad": 8}),
-        ({"tile": {"tile_size": 24}}, {"tile": 24}),
+        ({"tile": {"tile_size": 32}}, {"tile": 32}),
         ({"val": {"use_chop": True}}, {"tile": 200, "tile_pad": 16}),
         ({"val": {"selfensemble_testing": True}}, {"tile": 0, "tta": True}),
     ],

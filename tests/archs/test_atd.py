@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from restore.archs import atd
 from restore.archs.atd import ATD, ATDConfig, DictionaryBranch
-from restore.errors import CheckpointError
+from restore.errors import UsageError
 from restore.loading import AmbiguousCheckpointWarning, load
 from restore.model import Model
 
@@ -209,7 +209,7 @@ def test_names_and_assumed_sizes(changes: dict[str, Any], variant: str, size: in
     ids=str,
 )
 def test_settings_that_name_no_network_are_told(config: dict[str, object], message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UsageError, match=message):
         load(tiny("atd_2").state, device="cpu", config=config)
 
 

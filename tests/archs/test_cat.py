@@ -27,7 +27,7 @@ from restore.archs._cross_aggregation import StripeAttention
 from restore.archs._spec import PublishedPadding
 from restore.archs.cat import CATConfig
 from restore.archs.cat_unet import CATUnetConfig
-from restore.errors import CheckpointError
+from restore.errors import CheckpointError, UsageError
 from restore.loading import AmbiguousCheckpointWarning, load
 from restore.model import Model
 
@@ -173,7 +173,7 @@ def test_another_model_can_be_named_for_files_without_buffers() -> None:
     model = load(state, device="cpu", config=given)
     assert dict(model.config) == official["config"]
     assert model.variant == "CAT-R x3"
-    with pytest.raises(CheckpointError, match=r"split_size_1 is .* expected 1 or more"):
+    with pytest.raises(UsageError, match=r"split_size_1 is .* expected 1 or more"):
         load(state, device="cpu", config={"block_name": "CATB_regular"})
 
 

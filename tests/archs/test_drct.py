@@ -8,7 +8,7 @@ from golden_data import image, tiny
 
 from restore.archs._blocks import DropPath
 from restore.archs.drct import DRCT, DRCTConfig
-from restore.errors import CheckpointError
+from restore.errors import UsageError
 from restore.loading import load
 
 SMALL = DRCTConfig(embed_dim=18, gc=8, window_size=4, depths=(6, 6), num_heads=(3, 3))
@@ -52,7 +52,7 @@ def test_arguments_of_other_networks_are_taken_and_change_nothing() -> None:
     ids=str,
 )
 def test_settings_that_name_no_network_are_told(config: dict[str, object], message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UsageError, match=message):
         load(tiny("drct_1").state, device="cpu", config=config)
 
 

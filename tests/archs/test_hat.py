@@ -11,7 +11,7 @@ from restore.archs import hat
 from restore.archs._blocks import DropPath
 from restore.archs._swin import WindowAttention
 from restore.archs.hat import CAB, HAB, HAT, OCAB, HATConfig
-from restore.errors import CheckpointError
+from restore.errors import CheckpointError, UsageError
 from restore.loading import load
 
 SMALL = HATConfig(
@@ -141,7 +141,7 @@ def test_tables_are_drawn_as_the_authors_do() -> None:
     ids=str,
 )
 def test_settings_that_name_no_network_are_told(config: dict[str, object], message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UsageError, match=message):
         load(tiny("hat_1").state, device="cpu", config=config)
 
 

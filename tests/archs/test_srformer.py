@@ -7,7 +7,7 @@ from golden_data import skeleton, tiny
 
 from restore.archs._swin import SwinBlock
 from restore.archs.srformer import SPECS, PermutedBlock, SRFormer, SRFormerConfig, SRFormerv2Config
-from restore.errors import CheckpointError
+from restore.errors import UsageError
 from restore.loading import AmbiguousCheckpointWarning, load
 
 SMALL = SRFormerConfig(embed_dim=24, depths=(4,), num_heads=(2,), window_size=8)
@@ -99,5 +99,5 @@ def test_an_index_without_masks_is_told() -> None:
 def test_settings_that_name_no_network_are_told(
     name: str, config: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UsageError, match=message):
         load(tiny(name).state, device="cpu", config=config)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from restore.archs import uformer
 from restore.archs.uformer import STAGES, LeWinBlock, Uformer, UformerConfig, stage_drop_paths
-from restore.errors import CheckpointError
+from restore.errors import CheckpointError, UsageError
 from restore.kernels.windows import relative_position_index
 from restore.loading import AmbiguousCheckpointWarning, load
 
@@ -103,7 +103,7 @@ def test_a_small_training_patch_is_read_from_the_windows(img_size: int) -> None:
 def test_what_is_no_uformer_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         UformerConfig(**changes)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(UsageError, match=message):
         load(tiny("uformer_1").state, device="cpu", config=changes)
 
 
