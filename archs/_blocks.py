@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from restore.kernels.linear_residual import linear_residual
+from restore.kernels.mlp import mlp
+from restore.kernels.norm_linear import norm_linear
 from restore.kernels.precision import full_precision
 from restore.kernels.windows import Size, counted_round, relative_offsets
 
@@ -23,21 +26,6 @@ RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
 def hidden_features(dim: int, mlp_ratio: float) -> int:
     """Width of an MLP; the small term undoes the rounding of a ratio read back from shapes."""
     return int(dim * mlp_ratio + 1e-6)
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact (erf) GELU between: [..., C] to [..., C]."""
-
-    def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.drop = nn.Dropout(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., C]."""
-        y: Tensor = self.drop(self.fc2(self.drop(F.gelu(self.fc1(x)))))
-        return y
 
 
 class DropPath(nn.Module):
@@ -57,6 +45,113 @@ class DropPath(nn.Module):
         keep = 1.0 - self.rate
         mask = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
         return x * mask / keep
+
+
+def drops(*modules: nn.Module) -> bool:
+    """Whether any of these, dropouts or `DropPath`s, changes what goes through it now."""
+    return any(
+        module.training and (module.rate if isinstance(module, DropPath) else module.p) != 0.0
+        for module in modules
+    )
+
+
+class FeedForward(nn.Module):
+    """What tokens go through after attention, with the norm and the residual around it."""
+
+    def forward(
+        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
+    ) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C].
+
+        Args:
+            x: the map.
+            norm: what x goes through first.
+            residual: whether x is added to the result.
+        """
+        raise NotImplementedError
+
+    def add_to(self, x: Tensor, norm: nn.LayerNorm, drop_path: DropPath | None = None) -> Tensor:
+        """x + drop_path(self(norm(x)))."""
+        if drop_path is not None and drops(drop_path):
+            y: Tensor = x + drop_path(self(x, norm))
+            return y
+        return cast(Tensor, self(x, norm, residual=True))
+
+
+class Mlp(FeedForward):
+    """Two linear layers with an exact (erf) GELU between: [..., C] to [..., C]."""
+
+    def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop = nn.Dropout(drop)
+
+    def forward(
+        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
+    ) -> Tensor:
+        """[..., C] to [..., C]; see `FeedForward`."""
+        if drops(self.drop):
+            hidden = project(x, norm, self.fc1, gelu=True)
+            return self._narrow(hidden, x if residual else None)
+        fc1, fc2 = self.fc1, self.fc2
+        weight, bias, eps = norm_weights(norm)
+        return mlp(
+            x,
+            weight,
+            bias,
+            fc1.weight,
+            fc1.bias,
+            fc2.weight,
+            fc2.bias,
+            eps,
+            residual=residual,
+        )
+
+    def _narrow(self, hidden: Tensor, x: Tensor | None) -> Tensor:
+        """[..., hidden] to [..., C], plus x where it is given."""
+        if not drops(self.drop):
+            return project_onto(x, self.fc2, hidden)
+        y: Tensor = self.drop(self.fc2(self.drop(hidden)))
+        return y if x is None else x + y
+
+
+def norm_weights(norm: nn.LayerNorm | None) -> tuple[Tensor | None, Tensor | None, float]:
+    """Weight, bias and eps of a norm that may be left out, as ops take them."""
+    return (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
+
+
+def project(
+    x: Tensor, norm: nn.LayerNorm | None, linear: nn.Linear, *, gelu: bool = False
+) -> Tensor:
+    """linear(norm(x)), or the GELU of it."""
+    weight, bias, eps = norm_weights(norm)
+    return norm_linear(x, weight, bias, linear.weight, linear.bias, eps, gelu=gelu)
+
+
+def project_onto(x: Tensor | None, linear: nn.Linear, y: Tensor) -> Tensor:
+    """x + linear(y); without x the latter alone."""
+    if x is None:
+        return cast(Tensor, linear(y))
+    return linear_residual(y, linear.weight, linear.bias, x)
+
+
+def project_dropping(
+    x: Tensor, linear: nn.Linear, y: Tensor, drop: nn.Dropout, drop_path: DropPath
+) -> Tensor:
+    """x + drop_path(drop(linear(y)))."""
+    if not drops(drop, drop_path):
+        return project_onto(x, linear, y)
+    return x + cast(Tensor, drop_path(drop(linear(y))))
+
+
+def joined(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of one layer that gives what both give, side by side.
+
+    Joined weights instead of joined results, which are as large as maps.
+    """
+    bias = None if first.bias is None else torch.cat([first.bias, second.bias])
+    return torch.cat([first.weight, second.weight]), bias
 
 
 class PatchEmbed(nn.Module):
@@ -84,11 +179,13 @@ class ConvMlp(Mlp):
             nn.Conv2d(hidden, hidden, kernel_size, 1, kernel_size // 2, groups=hidden), nn.GELU()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        hidden = F.gelu(self.fc1(x))
+    def forward(
+        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
+    ) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
+        hidden = project(x, norm, self.fc1, gelu=True)
         hidden = hidden + on_map(cast(nn.Module, self.dwconv.depthwise_conv), hidden)
-        return cast(Tensor, self.drop(self.fc2(self.drop(hidden))))
+        return self._narrow(hidden, x if residual else None)
 
 
 class PositionMlp(nn.Module):
@@ -148,8 +245,9 @@ def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
 class Remembered:
     """The results of a computation on parameters, kept until one of these changes.
 
-    Values are compared, not versions, so that an edit by any way is seen. Nothing is kept where a
-    gradient may be wanted or while tracing.
+    Values are compared, not versions, so that an edit by any way is seen: trainers write to
+    `.data`, which no version counts. Nothing is kept where a gradient may be wanted, while tracing,
+    or off the CPU, which would have to wait for the device to compare.
 
     Args:
         in_exports: whether an exported graph holds the result; else it holds the computation.
@@ -175,7 +273,11 @@ class Remembered:
             whole = all(isinstance(side, int) for side in size)  # and not left open by an export
             constant = self._constants.get(size) if self._constants and whole else None
             return compute() if constant is None else constant
-        now, kept = list(parameters), self._kept
+        now, kept = [], self._kept
+        for p in parameters:
+            if p.device.type != "cpu":
+                return compute()
+            now.append(p)
         if kept is None or not _same(kept[0], now):
             kept = [p.detach().clone() for p in now], {}
         values, results = kept
@@ -188,10 +290,7 @@ class Remembered:
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(
-        a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-        for a, b in zip(one, other, strict=True)
-    )
+    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def run_block(block: nn.Module, x: Tensor, recompute: bool) -> Tensor:

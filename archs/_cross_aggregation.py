@@ -13,9 +13,8 @@ sections 3.2 and 3.3. Parameter names are those of the official files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +27,14 @@ from restore.archs._blocks import (
     Remembered,
     hidden_features,
     on_map,
+    project,
+    project_dropping,
 )
 from restore.archs._skeleton import DropRates, PatchConfig
-from restore.archs._spec import StateDict, shape_of
-from restore.archs._swin import stored_rectangle_mask
+from restore.archs._spec import StateDict, StoredBuffer, shape_of
+from restore.archs._swin import stored_rectangle_index, stored_rectangle_mask
 from restore.kernels.window_attention import window_attention
-from restore.kernels.windows import Size, relative_offsets, relative_position_index
+from restore.kernels.windows import Size, relative_offsets
 
 LEAST_DIM = 32  # the position MLP has a 32nd of the channels
 
@@ -168,12 +169,12 @@ class CrossAggregationBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the windows' sides."""
-        y = self.proj_drop(self.proj(self._aggregate(self.norm1(x))))
-        x = x + self.drop_path(y)
-        return x + cast(Tensor, self.drop_path(self.mlp(self.norm2(x))))
+        y = self._aggregate(project(x, self.norm1, self.qkv))
+        x = project_dropping(x, self.proj, y, self.proj_drop, self.drop_path)
+        return self.mlp.add_to(x, self.norm2, self.drop_path)
 
-    def _aggregate(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, -1))  # [B, H, W, 3, C]
+    def _aggregate(self, qkv: Tensor) -> Tensor:
+        qkv = qkv.unflatten(-1, (3, -1))  # [B, H, W, 3, C]
         halves = zip(self.attns, qkv.chunk(2, dim=-1), strict=True)
         y = torch.cat([attend(half, self.scale) for attend, half in halves], dim=-1)
         return y + on_map(self.get_v, qkv[:, :, :, 2].contiguous())
@@ -189,13 +190,13 @@ def stage_blocks(
     ]
 
 
-def derived(config: CrossConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: CrossConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key.
 
     Stages of the same windows share the functions, so that equal buffers can be made once.
     """
-    made: dict[Size, dict[str, Callable[[], Tensor]]] = {}
-    buffers: dict[str, Callable[[], Tensor]] = {}
+    made: dict[Size, dict[str, StoredBuffer]] = {}
+    buffers: dict[str, StoredBuffer] = {}
     for stage in config.stages:
         if stage.window not in made:
             made[stage.window] = _block_buffers(config.patch, stage.windows)
@@ -206,24 +207,21 @@ def derived(config: CrossConfig) -> dict[str, Callable[[], Tensor]]:
     return buffers
 
 
-def _block_buffers(patch: Size, windows: tuple[Size, Size]) -> dict[str, Callable[[], Tensor]]:
-    buffers: dict[str, Callable[[], Tensor]] = {}
+def _block_buffers(patch: Size, windows: tuple[Size, Size]) -> dict[str, StoredBuffer]:
+    buffers: dict[str, StoredBuffer] = {}
     for k, window in enumerate(windows):
         sides = (window[0] or patch[0], window[1] or patch[1])
         if any(shift_of(window)):
             buffers[f"attn_mask_{k}"] = stored_rectangle_mask(patch, sides, shift_of(window))
         if 0 not in window:
             buffers[f"attns.{k}.rpe_biases"] = _stored_offsets(window)
-            buffers[f"attns.{k}.relative_position_index"] = _stored_index(window)
+            buffers[f"attns.{k}.relative_position_index"] = stored_rectangle_index(window)
     return buffers
 
 
-def _stored_offsets(window: Size) -> Callable[[], Tensor]:
-    return lambda: relative_offsets(window).float()
-
-
-def _stored_index(window: Size) -> Callable[[], Tensor]:
-    return lambda: relative_position_index(window)
+def _stored_offsets(window: Size) -> StoredBuffer:
+    shape = ((2 * window[0] - 1) * (2 * window[1] - 1), 2)
+    return StoredBuffer(shape, lambda: relative_offsets(window).float())
 
 
 def windows_in_words(config: CrossConfig) -> str:

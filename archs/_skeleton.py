@@ -94,14 +94,11 @@ class OuterConfig(PatchConfig):
     def __post_init__(self) -> None:
         """Refuse values that name no network (ValueError)."""
         super().__post_init__()
-        for name, kinds in (
-            ("upsampler", self.upsamplers),
-            ("resi_connection", self.resi_connections),
-        ):
+        for name in ("upsampler", "resi_connection"):
+            kinds = getattr(self, f"{name}s")
             if getattr(self, name) not in kinds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {kinds}")
-        scales = SCALES[self.upsampler]
-        if self.upscale not in scales:
+        if self.upscale not in (scales := SCALES[self.upsampler]):
             raise ValueError(
                 f"upscale is {self.upscale}; upsampler {self.upsampler!r} makes {scales}"
             )
@@ -189,6 +186,13 @@ class SwinSkeleton(nn.Module):
         self._build_tail(config.in_chans, dim)
         self.apply(init_linear)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwinSkeleton:
+        """Move the mean along: no CUDA graph can hold a copy from the CPU."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if not self.conv_first.weight.is_meta:
+            self.mean = self.mean.to(self.conv_first.weight.device)
+        return self
+
     def _build_entry(self, dim: int, patch_norm: bool) -> None:
         """The norm before the groups, under its official name."""
         self.patch_embed = PatchEmbed(dim, patch_norm)
@@ -226,8 +230,7 @@ class SwinSkeleton(nn.Module):
         # channels-last from the start: the body's [B, H, W, C] is then never copied
         features = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         body = self._body(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        y = self._tail(x, body + features)
-        return y / self.img_range + mean
+        return self._tail(x, body + features) / self.img_range + mean
 
     def _body(self, features: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]: all groups between the first and the last residual."""

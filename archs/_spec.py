@@ -180,6 +180,22 @@ class Reading:
     doubts: tuple[Doubt, ...] = ()
 
 
+@dataclass(frozen=True)
+class StoredBuffer:
+    """A tensor of official files that follows from the settings; a call makes it.
+
+    Its shape stands beside it, since loading asks for nothing else: to trace `make` would load
+    PyTorch's compiler, and what a file claims may be too large to make.
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+
+    def __call__(self) -> Tensor:
+        """The tensor, on the CPU."""
+        return self.make()
+
+
 def shape_of(state: StateDict, key: str, expected: str) -> torch.Size:
     """The shape of a tensor, which has as many sides as `expected` names, none of them empty.
 
@@ -265,7 +281,7 @@ class ArchSpec:
     scale: Callable[[Any], int]
     in_channels: Callable[[Any], int]  # of the image that it takes
     input_rule: Callable[[Any], InputRule]
-    derived: Callable[[Any], dict[str, Callable[[], Tensor]]]  # official buffers, by key
+    derived: Callable[[Any], dict[str, StoredBuffer]]  # official buffers, by key
     out_channels: Callable[[Any], int] | None = None  # of the image that it makes, where others
     # of official .pth files: where the weights lie, as the authors' scripts look for them, and
     # what stands before their names

@@ -7,7 +7,6 @@ arXiv:2108.10257. Parameter names are the official ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore.archs._blocks import DropPath, IgnoresDerived, Mlp
+from restore.archs._blocks import DropPath, FeedForward, IgnoresDerived, Mlp, drops
 from restore.archs._skeleton import (
     BlockFactory,
     ResidualConfig,
@@ -23,9 +22,9 @@ from restore.archs._skeleton import (
     Upsampler,
     residual_groups,
 )
-from restore.archs._spec import Doubt, StateDict, shape_of
+from restore.archs._spec import Doubt, StateDict, StoredBuffer, shape_of
 from restore.kernels.reference import MASKED
-from restore.kernels.window_attention import window_attention
+from restore.kernels.window_attention_branch import BranchWeights, window_attention_branch
 from restore.kernels.windows import Size, relative_position_index, shift_mask
 
 TABLE = "attn.relative_position_bias_table"  # of a block
@@ -125,17 +124,68 @@ class WindowAttention(IgnoresDerived):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
-        y = window_attention(
-            self.qkv(x),
-            self.relative_position_bias_table,
+    def forward(
+        self,
+        x: Tensor,
+        norm: nn.LayerNorm | None = None,
+        vectors: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window.
+
+        Args:
+            x: the map.
+            norm: what x goes through first.
+            vectors: [N, C], added behind the norm at the N pixels of every window.
+            residual: [B, H, W, C], added to the result.
+        """
+        dropped = drops(self.proj_drop)
+        y = window_attention_branch(
+            x,
+            self._weights(norm, vectors),
             self.window_size,
             self.shift,
             num_heads=self.num_heads,
             scale=self.scale,
+            eps=1e-5 if norm is None else norm.eps,
+            residual=None if dropped else residual,
         )
-        return cast(Tensor, self.proj_drop(self.proj(y)))
+        if not dropped:
+            return y
+        y = cast(Tensor, self.proj_drop(y))
+        return y if residual is None else residual + y
+
+    def add_to(
+        self,
+        x: Tensor,
+        norm: nn.LayerNorm,
+        drop_path: DropPath,
+        *,
+        normal: Tensor | None = None,
+        vectors: Tensor | None = None,
+    ) -> Tensor:
+        """x + drop_path(self(norm(x))); `normal` is norm(x) where that is at hand."""
+        source, before = (x, norm) if normal is None else (normal, None)
+        if drops(drop_path):
+            y: Tensor = x + drop_path(self(source, before, vectors))
+            return y
+        return cast(Tensor, self(source, before, vectors, x))
+
+    def _weights(self, norm: nn.LayerNorm | None, vectors: Tensor | None) -> BranchWeights:
+        return BranchWeights(
+            *self._projection(),
+            self.relative_position_bias_table,
+            self.proj.weight,
+            self.proj.bias,
+            None if norm is None else norm.weight,
+            None if norm is None else norm.bias,
+            vectors,
+        )
+
+    def _projection(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of that to queries, keys and values."""
+        qkv = cast(nn.Linear, self.qkv)
+        return qkv.weight, qkv.bias
 
 
 class AttentionBlock(IgnoresDerived):
@@ -143,7 +193,7 @@ class AttentionBlock(IgnoresDerived):
 
     derived = ("attn_mask",)
 
-    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
+    def __init__(self, dim: int, attn: nn.Module, mlp: FeedForward, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = attn
@@ -153,13 +203,17 @@ class AttentionBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
-        return y
+        return self.mlp.add_to(self.attend(x), self.norm2, self.drop_path)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to the same plus what attention makes of its norm."""
+        raise NotImplementedError
 
 
 class SwinBlock(AttentionBlock):
     """Attention in square windows, then an MLP of `hidden` channels."""
+
+    attn: WindowAttention
 
     def __init__(
         self,
@@ -184,6 +238,10 @@ class SwinBlock(AttentionBlock):
             drop=drop,
         )
         super().__init__(dim, attn, Mlp(dim, hidden, drop), drop_path)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to the same plus what attention makes of its norm."""
+        return self.attn.add_to(x, self.norm1, self.drop_path)
 
 
 class PaddedSkeleton(SwinSkeleton):
@@ -215,24 +273,32 @@ class PaddedSkeleton(SwinSkeleton):
         return super().forward(x)[:, :, : h * self.upscale, : w * self.upscale]
 
 
-def stored_index(window_size: int) -> Callable[[], Tensor]:
-    """What makes the index buffer of official files: [N, N] int64."""
-    return lambda: relative_position_index((window_size, window_size))
+def stored_index(window_size: int) -> StoredBuffer:
+    """The index buffer of official files: [N, N] int64."""
+    return stored_rectangle_index((window_size, window_size))
 
 
-def stored_mask(img_size: Size, window_size: int, shift: int) -> Callable[[], Tensor]:
-    """What makes the mask buffer of official files: [n, N, N] float32, 0 or -100."""
+def stored_rectangle_index(window_size: Size) -> StoredBuffer:
+    """The same for windows of any sides."""
+    n = math.prod(window_size)
+    return StoredBuffer((n, n), lambda: relative_position_index(window_size))
+
+
+def stored_mask(img_size: Size, window_size: int, shift: int) -> StoredBuffer:
+    """The mask buffer of official files: [n, N, N] float32, 0 or -100."""
     return stored_rectangle_mask(img_size, (window_size, window_size), (shift, shift))
 
 
-def stored_rectangle_mask(img_size: Size, window_size: Size, shift: Size) -> Callable[[], Tensor]:
+def stored_rectangle_mask(img_size: Size, window_size: Size, shift: Size) -> StoredBuffer:
     """The same for windows of any sides."""
 
     def mask() -> Tensor:
         apart = shift_mask(*img_size, window_size, shift)
         return torch.zeros(apart.shape).masked_fill(apart, MASKED)
 
-    return mask
+    n = math.prod(window_size)
+    windows = math.prod(side // part for side, part in zip(img_size, window_size, strict=True))
+    return StoredBuffer((windows, n, n), mask)
 
 
 def usual_img_size(window: int) -> int:

@@ -16,9 +16,8 @@ dictionary, s scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from restore.archs._blocks import (
     ResidualGroup,
     body_conv,
     hidden_features,
+    project_onto,
     round_up,
 )
 from restore.archs._skeleton import (
@@ -41,7 +41,15 @@ from restore.archs._skeleton import (
     read_outer,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict, shape_of
+from restore.archs._spec import (
+    ArchSpec,
+    Doubt,
+    InputRule,
+    Reading,
+    StateDict,
+    StoredBuffer,
+    shape_of,
+)
 from restore.archs._swin import bias_table, read_window, stored_index
 from restore.kernels.category_attention import category_attention
 from restore.kernels.dictionary_attention import dictionary_attention, refine_dictionary
@@ -84,7 +92,7 @@ class ATDConfig(SkeletonConfig):
 
 
 class WindowBranch(nn.Module):
-    """Attention in windows of a given qkv map: [B, H, W, 3C] to [B, H, W, C]."""
+    """Attention in windows of a given qkv map, added to another."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int, shift: int) -> None:
         super().__init__()
@@ -94,8 +102,11 @@ class WindowBranch(nn.Module):
         self.relative_position_bias_table = bias_table((2 * window_size - 1) ** 2, num_heads)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, qkv: Tensor) -> Tensor:
-        """[B, H, W, 3C] to [B, H, W, C]; H and W are multiples of the window."""
+    def forward(self, x: Tensor, qkv: Tensor) -> Tensor:
+        """x plus what qkv gives: [B, H, W, C] and [B, H, W, 3C] to [B, H, W, C].
+
+        H and W are multiples of the window.
+        """
         y = window_attention(
             qkv,
             self.relative_position_bias_table,
@@ -103,7 +114,7 @@ class WindowBranch(nn.Module):
             self.shift,
             num_heads=self.num_heads,
         )
-        return cast(Tensor, self.proj(y))
+        return project_onto(x, self.proj, y)
 
 
 class DictionaryBranch(nn.Module):
@@ -128,7 +139,7 @@ class DictionaryBranch(nn.Module):
 
 
 class CategoryBranch(nn.Module):
-    """Attention among tokens of like categories: qkv [B, n, 3C] to [B, n, C]."""
+    """Attention among tokens of like categories, added to other tokens."""
 
     def __init__(self, config: ATDConfig, num_heads: int) -> None:
         super().__init__()
@@ -137,8 +148,8 @@ class CategoryBranch(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((1, 1), math.log(10)))
         self.proj = nn.Linear(config.embed_dim, config.embed_dim, bias=config.qkv_bias)
 
-    def forward(self, qkv: Tensor, category: Tensor) -> Tensor:
-        """[B, n, 3C] and whole numbers [B, n] to [B, n, C]."""
+    def forward(self, x: Tensor, qkv: Tensor, category: Tensor) -> Tensor:
+        """x plus what qkv gives: [B, n, C], [B, n, 3C] and whole numbers [B, n] to [B, n, C]."""
         y = category_attention(
             qkv,
             category,
@@ -146,7 +157,7 @@ class CategoryBranch(nn.Module):
             category_size=self.category_size,
             num_heads=self.num_heads,
         )
-        return cast(Tensor, self.proj(y))
+        return project_onto(x, self.proj, y)
 
 
 class Layer(nn.Module):
@@ -174,9 +185,9 @@ class Layer(nn.Module):
         normal = self.norm1(x)
         qkv = self.wqkv(normal)
         from_entries, similarity = self.attn_atd(normal.flatten(1, 2), dictionary)
-        from_alike = self.attn_aca(qkv.flatten(1, 2), similarity.argmax(-1))
-        x = x + self.attn_win(qkv) + (from_entries + from_alike).unflatten(1, size)
-        x = x + self.convffn(self.norm2(x))
+        others = self.attn_aca(from_entries, qkv.flatten(1, 2), similarity.argmax(-1))
+        x = self.attn_win(x, qkv) + others.unflatten(1, size)
+        x = self.convffn.add_to(x, self.norm2)
         if self.refines:
             dictionary = refine_dictionary(
                 dictionary,
@@ -301,7 +312,7 @@ def read_config(state: StateDict) -> Reading:
     return Reading(config, evidence, (Doubt(("category_size",), text),))
 
 
-def derived(config: ATDConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: ATDConfig) -> dict[str, StoredBuffer]:
     """The buffer that official files hold beside the parameters, by key."""
     return {"relative_position_index_SA": stored_index(config.window_size)}
 

@@ -13,7 +13,6 @@ D = C + (k - 1) g channels of block k, w side of a window, s scale.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,7 +28,7 @@ from restore.archs._skeleton import (
     read_outer,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, shape_of
+from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, StoredBuffer, shape_of
 from restore.archs._swin import (
     TABLE,
     HybridConfig,
@@ -190,11 +189,11 @@ def read_config(state: StateDict) -> Reading:
     return Reading(config, evidence, doubts)
 
 
-def derived(config: DRCTConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: DRCTConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key."""
     window, shift = config.window_and_shift
     index, mask = stored_index(window), stored_mask(config.patch, window, shift)
-    buffers: dict[str, Callable[[], Tensor]] = {}
+    buffers: dict[str, StoredBuffer] = {}
     for group in range(len(config.depths)):
         for k in range(BLOCKS):
             prefix = f"layers.{group}.swin{k + 1}."

@@ -12,7 +12,7 @@ Shape letters: B images, H rows, W columns, C channels of the body, w side of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from restore.archs._blocks import (
     Mlp,
     hidden_features,
     on_map,
+    project,
+    project_onto,
     run_block,
 )
 from restore.archs._skeleton import (
@@ -33,7 +35,7 @@ from restore.archs._skeleton import (
     residual_groups,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, shape_of
+from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, StoredBuffer, shape_of
 from restore.archs._swin import (
     TABLE,
     HybridConfig,
@@ -133,9 +135,9 @@ class HAB(SwinBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
         n = self.norm1(x)
-        x = x + self.drop_path(self.attn(n)) + self.conv_scale * self.conv_block(n)
-        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
-        return y
+        attended = self.attn.add_to(x, self.norm1, self.drop_path, normal=n)
+        x = attended + self.conv_scale * self.conv_block(n)
+        return self.mlp.add_to(x, self.norm2, self.drop_path)
 
 
 class OCAB(nn.Module):
@@ -159,16 +161,14 @@ class OCAB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
         y = overlapping_attention(
-            self.qkv(self.norm1(x)),
+            project(x, self.norm1, self.qkv),
             self.relative_position_bias_table,
             self.window_size,
             self.halo,
             num_heads=self.num_heads,
             scale=self.scale,
         )
-        x = x + self.proj(y)
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        return self.mlp.add_to(project_onto(x, self.proj, y), self.norm2)
 
 
 class HybridBlocks(Blocks):
@@ -253,12 +253,15 @@ def read_config(state: StateDict) -> Reading:
     return Reading(config, evidence)
 
 
-def derived(config: HATConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: HATConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key."""
     window, halo = (config.window_size,) * 2, (config.overlap // 2,) * 2
+    shape = (config.window_size**2, (config.window_size + 2 * halo[0]) ** 2)
     return {
         "relative_position_index_SA": stored_index(config.window_size),
-        "relative_position_index_OCA": lambda: overlapping_position_index(window, halo),
+        "relative_position_index_OCA": StoredBuffer(
+            shape, lambda: overlapping_position_index(window, halo)
+        ),
     }
 
 

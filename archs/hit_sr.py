@@ -15,7 +15,6 @@ M blocks of reduced values in it, T = (2 wh - 1)(2 ww - 1) offsets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -44,10 +43,18 @@ from restore.archs._skeleton import (
     residual_groups,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, Doubt, InputRule, Reading, StateDict, shape_of
-from restore.kernels.channel_correlation import channel_correlation
-from restore.kernels.spatial_correlation import spatial_correlation
-from restore.kernels.windows import Size, relative_position_index
+from restore.archs._spec import (
+    ArchSpec,
+    Doubt,
+    InputRule,
+    Reading,
+    StateDict,
+    StoredBuffer,
+    shape_of,
+)
+from restore.archs._swin import stored_rectangle_index
+from restore.kernels.self_correlation import self_correlation
+from restore.kernels.windows import Size
 
 LARGEST_WINDOW = 1024  # pixels; the largest official one has 64
 
@@ -152,7 +159,7 @@ class Correlation(nn.Module):
             context = self.ngram_window_partition.ngram_context(qv)
             rows, cols = self.window_size
             qv = qv + context.repeat_interleave(rows, 1).repeat_interleave(cols, 2)
-        spatial = spatial_correlation(
+        y = self_correlation(
             qv,
             self.spatial_linear.weight,
             self.spatial_linear.bias,
@@ -161,9 +168,7 @@ class Correlation(nn.Module):
             reduction=self.reduction,
             num_heads=self.num_heads,
         )
-        channel = channel_correlation(qv, self.window_size)
-        y = self.proj(torch.cat([spatial, channel], dim=-1))
-        return cast(Tensor, self.proj_drop(y))
+        return cast(Tensor, self.proj_drop(self.proj(y)))
 
     def position_bias(self) -> Tensor:
         """[heads, N, M]: the mean bias of each pixel to the pixels of each block.
@@ -305,13 +310,14 @@ def _whole(ratio: float) -> float:
     return int(ratio) if ratio == int(ratio) else ratio
 
 
-def _derived(name: str, config: HiTConfig) -> dict[str, Callable[[], Tensor]]:
+def _derived(name: str, config: HiTConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key."""
     if name != "HiT_SNG":
         return {}
     key = BLOCK + "correlation.ngram_window_partition.ngram_context.ngram_attn."
+    index = stored_rectangle_index(BIGRAM)
     return {
-        key.format(g, j) + "relative_position_index": lambda: relative_position_index(BIGRAM)
+        key.format(g, j) + "relative_position_index": index
         for g, depth in enumerate(config.depths)
         for j in range(depth)
     }

@@ -15,12 +15,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from restore.archs._blocks import ConvMlp, IgnoresDerived, hidden_features
+from restore.archs._blocks import (
+    ConvMlp,
+    DropPath,
+    IgnoresDerived,
+    hidden_features,
+    joined,
+    project_dropping,
+)
 from restore.archs._skeleton import (
     BLOCK,
     Upsampler,
@@ -28,7 +35,7 @@ from restore.archs._skeleton import (
     read_skeleton,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, shape_of
+from restore.archs._spec import ArchSpec, InputRule, Reading, StateDict, StoredBuffer, shape_of
 from restore.archs._swin import (
     TABLE,
     AttentionBlock,
@@ -39,6 +46,7 @@ from restore.archs._swin import (
     read_img_size,
     stored_index,
 )
+from restore.kernels.norm_linear import norm_linear
 from restore.kernels.permuted_attention import permuted_attention
 from restore.kernels.reference import mask_values
 from restore.kernels.windows import Size, aligned_position_index, cell_shift_mask
@@ -154,22 +162,30 @@ class PermutedAttention(IgnoresDerived):
         self.proj = nn.Linear(inner, dim)
         self.proj_drop = nn.Dropout(config.drop_rate)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
+    def add_to(self, x: Tensor, norm: nn.LayerNorm, drop_path: DropPath) -> Tensor:
+        """[B, H, W, C] to the same plus what attention makes of its norm.
+
+        H and W are multiples of the window.
+        """
+        weight, bias = joined(self.q, self.kv)
+        both = norm_linear(x, norm.weight, norm.bias, weight, bias, norm.eps)
+        q, kv = both.split([self.q.out_features, self.kv.out_features], dim=-1)
         y = permuted_attention(
-            self.q(x),
-            self.kv(x),
+            q,
+            kv,
             self.relative_position_bias_table,
             self.window_size,
             self.shift,
             num_heads=self.num_heads,
             scale=self.scale,
         )
-        return cast(Tensor, self.proj_drop(self.proj(y)))
+        return project_dropping(x, self.proj, y, self.proj_drop, drop_path)
 
 
 class PermutedBlock(AttentionBlock):
     """Attention to cells, then an MLP with a 5 x 5 depthwise convolution."""
+
+    attn: PermutedAttention
 
     def __init__(
         self, config: SRFormerConfig, num_heads: int, shift: int, drop_path: float
@@ -181,6 +197,10 @@ class PermutedBlock(AttentionBlock):
             ConvMlp(config.embed_dim, hidden, config.drop_rate),
             drop_path,
         )
+
+    def attend(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to the same plus what attention makes of its norm."""
+        return self.attn.add_to(x, self.norm1, self.drop_path)
 
 
 class SRFormer(PaddedSkeleton):
@@ -271,20 +291,21 @@ def _evidence(state: StateDict, permuted: str, config: SRFormerConfig) -> tuple[
     )
 
 
-def derived(config: SRFormerConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: SRFormerConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key."""
     window = (config.window_size, config.window_size)
     roll = config.window_and_shift[1]
     swin_index = stored_index(SWIN_WINDOW)
 
-    def index() -> Tensor:
-        return aligned_position_index(window)
-
-    def mask() -> Tensor:
+    def make_mask() -> Tensor:
         apart = cell_shift_mask(*config.patch, window, (roll, roll))
         return mask_values(apart, torch.float32)
 
-    buffers: dict[str, Callable[[], Tensor]] = {}
+    pairs = (window[0] * window[1], (window[0] // 2) * (window[1] // 2))
+    windows = (config.patch[0] // window[0]) * (config.patch[1] // window[1])
+    index = StoredBuffer(pairs, lambda: aligned_position_index(window))
+    mask = StoredBuffer((windows, *pairs), make_mask)
+    buffers: dict[str, StoredBuffer] = {}
     for group, count in enumerate(config.group_depths):
         for block in range(count):
             prefix = BLOCK.format(group, block)

@@ -10,10 +10,7 @@ Shape letters: B images, H rows, W columns, C channels of the body, w side of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from restore.archs._blocks import hidden_features
 from restore.archs._skeleton import (
@@ -22,7 +19,14 @@ from restore.archs._skeleton import (
     read_skeleton,
     skeleton_evidence,
 )
-from restore.archs._spec import ArchSpec, InputRule, PublishedPadding, Reading, StateDict
+from restore.archs._spec import (
+    ArchSpec,
+    InputRule,
+    PublishedPadding,
+    Reading,
+    StateDict,
+    StoredBuffer,
+)
 from restore.archs._swin import (
     TABLE,
     PaddedSkeleton,
@@ -102,11 +106,11 @@ def read_config(state: StateDict) -> Reading:
     return Reading(config, evidence, doubts)
 
 
-def derived(config: SwinIRConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: SwinIRConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key."""
     window, shift = config.window_and_shift
     index, mask = stored_index(window), stored_mask(config.patch, window, shift)
-    buffers: dict[str, Callable[[], Tensor]] = {}
+    buffers: dict[str, StoredBuffer] = {}
     for group, depth in enumerate(config.depths):
         for block in range(depth):
             prefix = BLOCK.format(group, block)

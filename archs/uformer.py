@@ -13,21 +13,23 @@ Shape letters: B images, H rows, W columns, C channels of a map, w side of a win
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from restore.archs._blocks import (
     Blocks,
     DropPath,
+    FeedForward,
     drop_path_rates,
     hidden_features,
     init_linear,
+    joined,
     on_map,
+    project,
+    project_onto,
 )
 from restore.archs._skeleton import DropRates, read_mlp_ratio
 from restore.archs._spec import (
@@ -37,6 +39,7 @@ from restore.archs._spec import (
     PublishedPadding,
     Reading,
     StateDict,
+    StoredBuffer,
     count_numbers,
     shape_of,
 )
@@ -126,23 +129,35 @@ class UformerConfig(DropRates):
         return math.lcm(*(window << halvings for (window, _), halvings in pairs))
 
 
-class SplitProjection(nn.Module):
-    """One linear layer to queries, keys and values, stored as two: [..., C] to [..., 3C]."""
+class SplitAttention(WindowAttention):
+    """Window attention whose projection to queries, keys and values is stored as two layers.
 
-    def __init__(self, dim: int, bias: bool) -> None:
-        super().__init__()
-        self.to_q = nn.Linear(dim, dim, bias=bias)
-        self.to_kv = nn.Linear(dim, 2 * dim, bias=bias)
+    Args:
+        config: of the network.
+        stage: which of the nine.
+        shifted: whether windows are shifted, where the stage has shifts.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C] to [..., 3C]."""
-        # joined weights instead of joined results, which are as large as three maps
-        q, kv = self.to_q, self.to_kv
-        bias = None if q.bias is None else torch.cat([q.bias, kv.bias])
-        return F.linear(x, torch.cat([q.weight, kv.weight]), bias)
+    def __init__(self, config: UformerConfig, stage: int, shifted: bool) -> None:
+        dim = config.dims[stage]
+        window, shift = config.windows_and_shifts[stage]
+        super().__init__(
+            dim,
+            config.num_heads[stage],
+            window,
+            shift if shifted else 0,
+            qk_scale=config.qk_scale,
+            drop=config.drop_rate,
+        )
+        self.qkv = nn.Module()
+        self.qkv.to_q = nn.Linear(dim, dim, bias=config.qkv_bias)
+        self.qkv.to_kv = nn.Linear(dim, 2 * dim, bias=config.qkv_bias)
+
+    def _projection(self) -> tuple[Tensor, Tensor | None]:
+        return joined(cast(nn.Linear, self.qkv.to_q), cast(nn.Linear, self.qkv.to_kv))
 
 
-class LeFF(nn.Module):
+class LeFF(FeedForward):
     """Locally-enhanced feed-forward network (section 3.2): [B, H, W, C] to [B, H, W, C].
 
     An MLP with a depthwise 3x3 convolution and another GELU between its layers.
@@ -154,9 +169,13 @@ class LeFF(nn.Module):
         self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden), nn.GELU())
         self.linear2 = nn.Sequential(nn.Linear(hidden, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        return cast(Tensor, self.linear2(on_map(self.dwconv, self.linear1(x))))
+    def forward(
+        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
+    ) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
+        first, last = cast(nn.Linear, self.linear1[0]), cast(nn.Linear, self.linear2[0])
+        hidden = on_map(self.dwconv, project(x, norm, first, gelu=True))
+        return project_onto(x if residual else None, last, hidden)
 
 
 class LeWinBlock(nn.Module):
@@ -174,39 +193,20 @@ class LeWinBlock(nn.Module):
     ) -> None:
         super().__init__()
         dim = config.dims[stage]
-        window, shift = config.windows_and_shifts[stage]
+        window, _ = config.windows_and_shifts[stage]
         modulated = config.modulator and stage > BOTTLENECK
         self.modulator = nn.Embedding(window * window, dim) if modulated else None
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(
-            dim,
-            config.num_heads[stage],
-            window,
-            shift if shifted else 0,
-            qk_scale=config.qk_scale,
-            drop=config.drop_rate,
-        )
-        self.attn.qkv = SplitProjection(dim, config.qkv_bias)
+        self.attn = SplitAttention(config, stage, shifted)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = LeFF(dim, hidden_features(dim, config.mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
-        windows = self.norm1(x)
-        if self.modulator is not None:
-            windows = self._modulated(windows, self.modulator.weight)
-        x = x + self.drop_path(self.attn(windows))
-        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
-        return y
-
-    def _modulated(self, x: Tensor, vectors: Tensor) -> Tensor:
-        """Add a vector for each place in a window, the windows being those after the roll."""
-        side, _ = self.attn.window_size
-        vectors = vectors.view(side, 1, side, -1)
-        vectors = vectors.roll(self.attn.shift, dims=(0, 2))
-        x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))  # [B, H / w, w, W / w, w, C]
-        return (x + vectors).flatten(3, 4).flatten(1, 2)
+        vectors = None if self.modulator is None else self.modulator.weight
+        x = self.attn.add_to(x, self.norm1, self.drop_path, vectors=vectors)
+        return self.mlp.add_to(x, self.norm2, self.drop_path)
 
 
 class Uformer(nn.Module):
@@ -349,7 +349,7 @@ def _doubts(config: UformerConfig, img_size_is_told: bool) -> tuple[Doubt, ...]:
     return ()
 
 
-def derived(config: UformerConfig) -> dict[str, Callable[[], Tensor]]:
+def derived(config: UformerConfig) -> dict[str, StoredBuffer]:
     """The buffers that official files hold beside the parameters, by key."""
     makers = {window: stored_index(window) for window, _ in config.windows_and_shifts}
     return {

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from restore.kernels import atd_reference
-from restore.kernels.dispatch import Backend, choose
+from restore.kernels import atd_reference, dispatch
+from restore.kernels.attention_geometry import of_groups, too_wide
+from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.precision import lowered
 from restore.kernels.windows import symmetric_index
 
 OP = "category_attention"
@@ -52,16 +54,31 @@ def category_attention(
     """
     _check(qkv, category, logit_scale, category_size, num_heads)
     run = atd_reference.category_attention
-    if choose(OP, backend, torch_refuses(qkv)) == "torch":
+    path = choose(OP, backend, refusals(qkv, qkv.shape[-1] // 3 // num_heads))
+    if path == "triton":
+        run = _triton
+    elif path == "torch":
         run = _fused
     return run(qkv, category, logit_scale, category_size, num_heads)
 
 
-def torch_refuses(qkv: Tensor) -> str | None:
-    """Why the path of stock fused ops cannot run this call, or None if it can."""
-    if qkv.dtype == torch.float64:
-        return "float64 runs the definition itself"
-    return None
+def refusals(qkv: Tensor, head_dim: int = 1) -> dict[Path, str | None]:
+    """Why each path beside the definition cannot run this call, or None if it can."""
+    triton = dispatch.triton_refuses(qkv) or too_wide(head_dim)
+    return {"triton": triton, "torch": dispatch.torch_refuses(qkv)}
+
+
+def _triton(
+    qkv: Tensor, category: Tensor, logit_scale: Tensor, category_size: int, num_heads: int
+) -> Tensor:
+    """The same, each token read where it lies."""
+    from restore.kernels.attention_ops import attend
+
+    order = atd_reference.stable_order(category)
+    rows = lowered(qkv).unflatten(-1, (3, -1))[:, None]  # [B, 1, n, 3, C]
+    geometry = of_groups(min(qkv.shape[1], category_size))
+    y = attend(rows, geometry, num_heads, 1.0, log_scale=logit_scale, order=order)
+    return y[:, 0]
 
 
 def _fused(

@@ -1,16 +1,25 @@
 """Attention from all tokens of an image to a small dictionary, and the dictionary's refinement.
 
-Both are a few large products around a softmax, so the definitions are also the fast paths.
+Both are a few large products around a softmax, so of stock ops the definitions are the best use.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from restore.kernels import atd_reference
+from restore.kernels import atd_reference, dispatch
+from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.precision import lowered
+
+OP = "dictionary_attention"
+REFINE_OP = "refine_dictionary"
+MAX_ENTRIES = 128  # of a dictionary, which a program holds whole
+MAX_COMPARED = 64  # channels of q and k
 
 
-def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def dictionary_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: Tensor, *, backend: Backend = "auto"
+) -> tuple[Tensor, Tensor]:
     """Attend from n tokens to the M entries of their image's dictionary by cosine similarity.
 
         A_im = softmax_m(cos(q_i, k_m) * (1 + clamp(scale_m, 0, 1) * ln M))
@@ -24,6 +33,7 @@ def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tupl
         k: [B, M, r], dtype and device of q.
         v: [B, M, C], any floating point dtype; that of the products with A.
         scale: [M], a sharpness of each entry.
+        backend: see `dispatch.choose`; "torch" is the definition, which is made of stock ops.
 
     Returns:
         y, [B, n, C] in v's dtype (in autocast's where that is on), and A, [B, n, M] in float32, or
@@ -31,27 +41,57 @@ def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tupl
 
     Raises:
         ValueError: a shape does not fit; the message has both sides.
+        BackendUnavailable: the named backend cannot run this call.
 
     Source: Zhang et al., "Transcending the Limit of Local Window: Advanced Super-Resolution
     Transformer with Adaptive Token Dictionary", arXiv:2401.08209 (token dictionary
     cross-attention).
     """
-    op = "dictionary_attention"
     for name, given in (("q", q), ("k", k), ("v", v)):
         if given.dim() != 3 or given.shape[0] != q.shape[0]:
             raise ValueError(
-                f"{op}: {name} is {tuple(given.shape)}; expected [B, tokens, channels] with "
+                f"{OP}: {name} is {tuple(given.shape)}; expected [B, tokens, channels] with "
                 f"B={q.shape[0]}"
             )
     if k.shape[2] != q.shape[2]:
-        raise ValueError(f"{op}: k is {tuple(k.shape)} but q {tuple(q.shape)} has r={q.shape[2]}")
+        raise ValueError(f"{OP}: k is {tuple(k.shape)} but q {tuple(q.shape)} has r={q.shape[2]}")
     entries = k.shape[1]
     if v.shape[1] != entries or tuple(scale.shape) != (entries,):
         raise ValueError(
-            f"{op}: v is {tuple(v.shape)} and scale {tuple(scale.shape)}, but k {tuple(k.shape)} "
+            f"{OP}: v is {tuple(v.shape)} and scale {tuple(scale.shape)}, but k {tuple(k.shape)} "
             f"has M={entries}"
         )
+    if choose(OP, backend, refusals(q, k, v, scale)) == "triton":
+        from restore.kernels import dictionary_attention_triton as fast
+
+        return fast.forward(q, k, lowered(v), scale)
     return atd_reference.dictionary_attention(q, k, v, scale)
+
+
+def refusals(q: Tensor, k: Tensor, *others: Tensor) -> dict[Path, str | None]:
+    """Why each path beside the definition cannot attend from q to k, or None if it can."""
+    why = _triton_refuses(k.shape[1], q, k, *others)
+    if why is None and q.shape[2] > MAX_COMPARED:
+        why = f"r={q.shape[2]}; the kernels compare at most {MAX_COMPARED} channels"
+    return {"triton": why, "torch": None}
+
+
+def refine_refusals(similarity: Tensor, *others: Tensor) -> dict[Path, str | None]:
+    """Why each path beside the definition cannot refine by A, or None if it can."""
+    why = _triton_refuses(similarity.shape[2], similarity, *others)
+    if why is None and not similarity.numel():
+        why = f"A is {tuple(similarity.shape)}: there are no tokens to sum over"
+    return {"triton": why, "torch": None}
+
+
+def _triton_refuses(entries: int, *tensors: Tensor) -> str | None:
+    for tensor in tensors:
+        why = dispatch.triton_refuses(tensor)
+        if why:
+            return why
+    if entries > MAX_ENTRIES:
+        return f"M={entries}; the kernels hold at most {MAX_ENTRIES} entries of a dictionary"
+    return None
 
 
 def refine_dictionary(
@@ -62,6 +102,8 @@ def refine_dictionary(
     bias: Tensor,
     sigma: Tensor,
     eps: float = 1e-5,
+    *,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Move every entry of a dictionary towards the tokens that are most similar to it.
 
@@ -81,20 +123,34 @@ def refine_dictionary(
         bias: [M].
         sigma: [M, 1]; large values keep the entry.
         eps: added to the variance.
+        backend: see `dispatch.choose`; "torch" is the definition, which is made of stock ops.
 
     Returns:
         [B, M, C], dtype and device of dictionary.
 
     Raises:
         ValueError: a shape does not fit; the message has both sides.
+        BackendUnavailable: the named backend cannot run this call.
 
     Source: Zhang et al., arXiv:2401.08209 (adaptive dictionary refinement).
     """
-    op = "refine_dictionary"
+    _check_refinement(dictionary, x, similarity, weight, bias, sigma)
+    refusals = refine_refusals(similarity, x, dictionary, weight, bias, sigma)
+    if choose(REFINE_OP, backend, refusals) == "triton":
+        from restore.kernels.refine_dictionary_triton import refine_op
+
+        refined: Tensor = refine_op(similarity, x, dictionary, weight, bias, sigma, eps)[0]
+        return refined
+    return atd_reference.refine_dictionary(dictionary, x, similarity, weight, bias, sigma, eps)
+
+
+def _check_refinement(
+    dictionary: Tensor, x: Tensor, similarity: Tensor, weight: Tensor, bias: Tensor, sigma: Tensor
+) -> None:
     if dictionary.dim() != 3 or x.dim() != 3:
         raise ValueError(
-            f"{op}: dictionary is {tuple(dictionary.shape)} and x {tuple(x.shape)}; expected "
-            "[B, M, C] and [B, n, C]"
+            f"{REFINE_OP}: dictionary is {tuple(dictionary.shape)} and x {tuple(x.shape)}; "
+            "expected [B, M, C] and [B, n, C]"
         )
     b, entries, c = dictionary.shape
     expected = {
@@ -107,7 +163,6 @@ def refine_dictionary(
     for name, (given, shape) in expected.items():
         if tuple(given.shape) != shape:
             raise ValueError(
-                f"{op}: {name} is {tuple(given.shape)}; dictionary {tuple(dictionary.shape)} and x "
-                f"{tuple(x.shape)} need {shape}"
+                f"{REFINE_OP}: {name} is {tuple(given.shape)}; dictionary "
+                f"{tuple(dictionary.shape)} and x {tuple(x.shape)} need {shape}"
             )
-    return atd_reference.refine_dictionary(dictionary, x, similarity, weight, bias, sigma, eps)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-Backend = Literal["auto", "reference", "torch"]
+Path = Literal["triton", "torch", "reference"]
+Backend = Literal["auto", "triton", "torch", "reference"]
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself reads it
+# What "auto" may take, the fastest first. Interpreted kernels are thousands of times slower: they
+# run where they are named, for tests.
+AUTO: tuple[Path, ...] = ("torch",) if INTERPRETED else ("triton", "torch")
 
 
-def choose(op: str, asked: Backend, torch_refuses: str | None) -> Literal["reference", "torch"]:
+def choose(op: str, asked: Backend, refusals: Mapping[Path, str | None]) -> Path:
     """Name the implementation for one call of `op`.
 
     Args:
         op: name of the op, for messages.
-        asked: what the caller asked for. "auto" takes "torch" wherever it can run this call.
-        torch_refuses: why the "torch" path cannot run this call, or None if it can.
+        asked: what the caller asked for. "auto" takes the fastest path that can run this call.
+        refusals: for every path that the op has beside its definition, why it cannot run this
+            call, or None if it can.
 
     Raises:
         BackendUnavailable: the named path cannot run this call. A named path never falls back,
@@ -25,11 +36,40 @@ def choose(op: str, asked: Backend, torch_refuses: str | None) -> Literal["refer
     """
     if asked not in get_args(Backend):
         raise ValueError(f"{op}: backend is {asked!r}; expected one of {get_args(Backend)}")
-    if asked == "reference":
+    if asked == "auto":
+        for path in AUTO:
+            if path in refusals and refusals[path] is None:
+                return path
         return "reference"
-    if asked == "torch" and torch_refuses:
-        raise BackendUnavailable(f"{op}: backend='torch' cannot run here: {torch_refuses}")
-    return "reference" if torch_refuses else "torch"
+    if asked != "reference":
+        why = refusals.get(asked, f"the op has none; it has {', '.join([*refusals, 'reference'])}")
+        if why:
+            raise BackendUnavailable(f"{op}: backend={asked!r} cannot run here: {why}")
+    return asked
+
+
+def torch_refuses(x: Tensor) -> str | None:
+    """Why no path of stock fused ops can run this input, or None if one may."""
+    if x.dtype == torch.float64:
+        return "float64 runs the definition itself"
+    return None
+
+
+def triton_refuses(x: Tensor) -> str | None:
+    """Why no Triton kernel can run this input, or None if one may."""
+    if not HAS_TRITON:
+        return "the package triton is not installed"
+    if not (x.is_cuda or INTERPRETED):
+        return f"Triton is for NVIDIA GPUs and this is on {x.device.type}"
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"it computes float16, bfloat16 and float32, and this is {x.dtype}"
+    if x.is_cuda:
+        if torch.version.hip:
+            return "the kernels are made for NVIDIA GPUs and this is a ROCm build"
+        capability = torch.cuda.get_device_capability(x.device)
+        if capability < (8, 0):
+            return f"it needs compute capability 8.0 and this GPU has {capability}"
+    return open_sizes(x)
 
 
 def open_sizes(x: Tensor) -> str | None:

@@ -6,8 +6,10 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from restore.kernels import reference
+from restore.kernels.attention_geometry import of_overlapping_windows
 from restore.kernels.dispatch import Backend, choose
-from restore.kernels.window_attention import check_heads, check_windows, torch_refuses
+from restore.kernels.precision import lowered
+from restore.kernels.window_attention import check_heads, check_windows, refusals
 from restore.kernels.windows import Size, window_reverse
 
 OP = "overlapping_attention"
@@ -57,7 +59,13 @@ def overlapping_attention(
     _check(qkv, bias_table, window_size, halo, num_heads)
     if scale is None:
         scale = (qkv.shape[-1] // num_heads) ** -0.5
-    if choose(OP, backend, torch_refuses(qkv)) == "torch":
+    path = choose(OP, backend, refusals(qkv, qkv.shape[-1] // num_heads))
+    if path == "triton":
+        from restore.kernels.attention_ops import attend
+
+        geometry = of_overlapping_windows(window_size, halo)
+        return attend(lowered(qkv), geometry, num_heads, scale, table=bias_table)
+    if path == "torch":
         return _fused(qkv, bias_table, window_size, halo, scale)
     return reference.overlapping_attention(qkv, bias_table, window_size, halo, num_heads, scale)
 

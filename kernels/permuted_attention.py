@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from restore.kernels import reference
+from restore.kernels.attention_geometry import of_permuted_windows
 from restore.kernels.dispatch import Backend, choose
-from restore.kernels.window_attention import check_heads, check_windows, torch_refuses
+from restore.kernels.precision import lowered
+from restore.kernels.window_attention import check_heads, check_windows, refusals
 from restore.kernels.windows import Size
 
 OP = "permuted_attention"
@@ -57,7 +59,13 @@ def permuted_attention(
     _check(q, kv, bias_table, window_size, shift, num_heads)
     if scale is None:
         scale = (q.shape[-1] // num_heads) ** -0.5
-    if choose(OP, backend, torch_refuses(q)) == "torch":
+    path = choose(OP, backend, refusals(q, q.shape[-1] // num_heads))
+    if path == "triton":
+        from restore.kernels.attention_ops import attend
+
+        geometry = of_permuted_windows(window_size, shift)
+        return attend(lowered(q), geometry, num_heads, scale, kv=lowered(kv), table=bias_table)
+    if path == "torch":
         from restore.kernels import permuted_attention_torch as fast
 
         return fast.forward(q, kv, bias_table, window_size, shift, num_heads=num_heads, scale=scale)

@@ -6,7 +6,6 @@ All windows of a kind (see `windows.join_kinds`) share one mask, so each kind is
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -16,6 +15,8 @@ from restore.kernels.windows import (
     aligned_position_index,
     cell_shift_mask,
     join_kinds,
+    rolled,
+    rolled_back,
     window_reverse,
 )
 
@@ -34,9 +35,8 @@ def forward(
     _, h, w, _ = q.shape
     index = aligned_position_index(window_size, bias_table.device)
     bias = rows_of(bias_table, index).to(q.dtype).contiguous()  # [heads, N, N / 4]
-    if any(shift):
-        q, kv = (torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2)) for x in (q, kv))
-    cells = cells_of(kv)
+    q = rolled(q, shift)
+    cells = cells_of(rolled(kv, shift))
 
     def part(rows: slice, cols: slice, edge: Size) -> Tensor:
         kind = bias
@@ -49,8 +49,7 @@ def forward(
         size = (rows.stop - rows.start, cols.stop - cols.start)
         return window_reverse(y.transpose(1, 2).flatten(2), window_size, *size)
 
-    y = join_kinds((h, w), window_size, shift, part)
-    return torch.roll(y, shift, dims=(1, 2)) if any(shift) else y
+    return rolled_back(join_kinds((h, w), window_size, shift, part), shift)
 
 
 def _halved(part: slice) -> slice:

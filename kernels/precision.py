@@ -1,4 +1,4 @@
-"""Arithmetic that must not be lowered."""
+"""What autocast does to arithmetic, and arithmetic that it must leave alone."""
 
 from __future__ import annotations
 
@@ -14,3 +14,17 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast lowers products on the device of `x` to; None where it is off."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
+
+
+def lowered(x: Tensor) -> Tensor:
+    """x as a stock product would see it: under autocast in its dtype, but for float64."""
+    dtype = autocast_dtype(x)
+    return x if dtype is None or x.dtype == torch.float64 else x.to(dtype)

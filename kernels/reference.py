@@ -13,6 +13,8 @@ from restore.kernels.windows import (
     overlapping_partition,
     overlapping_position_index,
     relative_position_index,
+    rolled,
+    rolled_back,
     shift_mask,
     window_partition,
     window_reverse,
@@ -29,22 +31,26 @@ def window_attention(
     shift: Size,
     num_heads: int,
     scale: float,
+    windows: Tensor | None = None,
 ) -> Tensor:
     """Attention inside (shifted) windows; see `window_attention.window_attention`."""
     _, h, w, _, c = qkv.shape
     n_pixels = window_size[0] * window_size[1]
-    x = qkv.flatten(3)
-    if any(shift):
-        x = torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2))
-    x = window_partition(x, window_size)  # [B * n, N, 3C]
+    x = window_partition(rolled(qkv.flatten(3), shift), window_size)  # [B * n, N, 3C]
+    mask = shift_mask(h, w, window_size, shift, qkv.device) if any(shift) else None  # [n, N, N]
+    bias = dense_bias(bias_table, window_size)  # [heads, N, N]
+    count = x.shape[0]
+    if windows is not None:
+        x = x[windows]
+        if mask is not None:
+            bias = bias + mask_values(mask[windows % mask.shape[0]], bias.dtype)[:, None]
+            mask = None
     x = x.view(-1, n_pixels, 3, num_heads, c // num_heads).permute(2, 0, 3, 1, 4)
     q, k, v = x.unbind(0)  # [B * n, heads, N, d]
-    mask = shift_mask(h, w, window_size, shift, qkv.device) if any(shift) else None  # [n, N, N]
-    y = attend(q, k, v, dense_bias(bias_table, window_size), mask, scale)
-    y = window_reverse(y, window_size, h, w)
-    if any(shift):
-        y = torch.roll(y, shift, dims=(1, 2))
-    return y
+    y = attend(q, k, v, bias, mask, scale)
+    if windows is not None:
+        y = y.new_zeros(count, *y.shape[1:]).index_copy(0, windows, y)
+    return rolled_back(window_reverse(y, window_size, h, w), shift)
 
 
 def attend(
@@ -56,7 +62,7 @@ def attend(
         q: [B * n, heads, N, d], images first, then windows.
         k: [B * n, heads, M, d].
         v: like k.
-        bias: [heads, N, M], in logits.
+        bias: [heads, N, M], or one of each window, [B * n, heads, N, M], in logits.
         mask: [n, N, M] bool, True where a query must not see a key; None where it sees all.
         scale: factor of the products.
 
@@ -102,15 +108,12 @@ def permuted_attention(
 ) -> Tensor:
     """Pixels attend to 2 x 2 cells; see `permuted_attention.permuted_attention`."""
     _, h, w, _ = q.shape
-    if any(shift):
-        q, kv = (torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2)) for x in (q, kv))
+    q, kv = rolled(q, shift), rolled(kv, shift)
     q, k, v = permuted_windows(q, cells_of(kv), window_size, num_heads)
     bias = rows_of(bias_table, aligned_position_index(window_size, bias_table.device))
     mask = cell_shift_mask(h, w, window_size, shift, q.device) if any(shift) else None
-    y = window_reverse(attend(q, k, v, bias, mask, scale), window_size, h, w)
-    if any(shift):
-        y = torch.roll(y, shift, dims=(1, 2))
-    return y
+    y = attend(q, k, v, bias, mask, scale)
+    return rolled_back(window_reverse(y, window_size, h, w), shift)
 
 
 def cells_of(kv: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from restore.kernels import reference
-from restore.kernels.dispatch import Backend, choose
+from restore.kernels import channel_correlation, dispatch, reference
+from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.precision import lowered
 from restore.kernels.windows import Size, window_partition, window_reverse
 
 OP = "spatial_correlation"
@@ -44,7 +44,7 @@ def spatial_correlation(
         backend: see `dispatch.choose`.
 
     Returns:
-        [B, H, W, C / 2], dtype and device of qv.
+        [B, H, W, C / 2], dtype and device of qv; under autocast of its dtype.
 
     Raises:
         ValueError: a shape does not fit; the message has both sides.
@@ -52,19 +52,22 @@ def spatial_correlation(
 
     Source: Zhang et al., "HiT-SR", arXiv:2407.05878, section 3.3 (spatial self-correlation).
     """
-    _check(qv, weight, bias, position_bias, window_size, reduction, num_heads)
-    run = _folded if choose(OP, backend, torch_refuses(qv)) == "torch" else _reference
-    return run(qv, weight, bias, position_bias, window_size, reduction)
+    check(OP, qv, weight, bias, position_bias, window_size, reduction, num_heads)
+    given = (qv, weight, bias, position_bias, window_size, reduction)
+    path = choose(OP, backend, refusals(qv))
+    if path == "triton":
+        from restore.kernels import self_correlation_triton as fast
+
+        return fast.forward(lowered(qv), *given[1:], channel=False)
+    return _folded(*given) if path == "torch" else reference.spatial_correlation(*given)
 
 
-_reference = reference.spatial_correlation
-
-
-def torch_refuses(qv: Tensor) -> str | None:
-    """Why the folded path cannot run this call, or None if it can."""
-    if qv.dtype == torch.float64:
-        return "float64 runs the definition itself"
-    return None
+def refusals(qv: Tensor) -> dict[Path, str | None]:
+    """Why each path beside the definition cannot run this call, or None if it can."""
+    return {
+        "triton": channel_correlation.triton_refuses(qv),
+        "torch": dispatch.torch_refuses(qv),
+    }
 
 
 def _folded(
@@ -95,7 +98,8 @@ def _folded(
     return window_reverse(y.transpose(1, 2).flatten(2), window_size, h, w)
 
 
-def _check(
+def check(
+    op: str,
     qv: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -104,23 +108,24 @@ def _check(
     reduction: Size,
     num_heads: int,
 ) -> None:
+    """Refuse what does not fit together (ValueError), in the name of `op`."""
     if qv.dim() != 4 or qv.shape[-1] % 2:
-        raise ValueError(f"{OP}: qv is {tuple(qv.shape)}; expected [B, H, W, C] with an even C")
+        raise ValueError(f"{op}: qv is {tuple(qv.shape)}; expected [B, H, W, C] with an even C")
     _, h, w, c = qv.shape
     (wh, ww), (rh, rw) = window_size, reduction
     if min(wh, ww) < 1 or h % wh or w % ww:
-        raise ValueError(f"{OP}: window_size {window_size} does not divide the map {(h, w)}")
+        raise ValueError(f"{op}: window_size {window_size} does not divide the map {(h, w)}")
     if min(rh, rw) < 1 or wh % rh or ww % rw:
-        raise ValueError(f"{OP}: reduction {reduction} does not divide the window {window_size}")
+        raise ValueError(f"{op}: reduction {reduction} does not divide the window {window_size}")
     if num_heads < 1 or c // 2 % num_heads:
-        raise ValueError(f"{OP}: num_heads={num_heads} does not divide C / 2 = {c // 2}")
+        raise ValueError(f"{op}: num_heads={num_heads} does not divide C / 2 = {c // 2}")
     for name, given, entries in (("weight", weight, rh * rw), ("bias", bias, 1)):
         if given.numel() != entries:
             raise ValueError(
-                f"{OP}: {name} has {given.numel()} entries; reduction {reduction} needs {entries}"
+                f"{op}: {name} has {given.numel()} entries; reduction {reduction} needs {entries}"
             )
     expected = (num_heads, wh * ww, wh * ww // (rh * rw))
     if tuple(position_bias.shape) != expected:
         raise ValueError(
-            f"{OP}: position_bias is {tuple(position_bias.shape)}; expected {expected}"
+            f"{op}: position_bias is {tuple(position_bias.shape)}; expected {expected}"
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from restore.kernels import reference
-from restore.kernels.dispatch import Backend, choose, open_sizes
+from restore.kernels import dispatch, reference
+from restore.kernels.attention_geometry import of_windows, too_wide
+from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.precision import lowered
 from restore.kernels.windows import Size
 
 OP = "window_attention"
@@ -20,6 +22,7 @@ def window_attention(
     *,
     num_heads: int,
     scale: float | None = None,
+    windows: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Attend inside the windows of a map that is rolled by `shift` and rolled back after.
@@ -39,10 +42,13 @@ def window_attention(
         shift: rows and columns by which the map is rolled up and left; each in 0 <= s < window.
         num_heads: divides C.
         scale: factor of the products; (C / num_heads) ** -0.5 if None.
+        windows: [K] int64, on qkv's device: the windows to compute, numbered as
+            `windows.window_partition` does those of all images, none of them twice (which is not
+            checked, as the numbers may be on a GPU); all if None.
         backend: see `dispatch.choose`.
 
     Returns:
-        [B, H, W, C], dtype and device of qkv.
+        [B, H, W, C], dtype and device of qkv; 0 in windows that are not computed.
 
     Raises:
         ValueError: a shape does not fit; the message has both sides.
@@ -53,30 +59,50 @@ def window_attention(
     """
     if qkv.dim() == 4 and qkv.shape[-1] % 3 == 0:
         qkv = qkv.unflatten(-1, (3, -1))
-    _check(qkv, bias_table, window_size, shift, num_heads)
+    _check(qkv, bias_table, window_size, shift, num_heads, windows)
+    head_dim = qkv.shape[-1] // num_heads
     if scale is None:
-        scale = (qkv.shape[-1] // num_heads) ** -0.5
-    if choose(OP, backend, torch_refuses(qkv)) == "torch":
+        scale = head_dim**-0.5
+    path = choose(OP, backend, refusals(qkv, head_dim))
+    if path == "triton":
+        from restore.kernels.attention_ops import attend
+
+        geometry = of_windows(window_size, shift)
+        return attend(lowered(qkv), geometry, num_heads, scale, table=bias_table, chosen=windows)
+    given = (qkv, bias_table, window_size, shift, num_heads, scale)
+    if path == "torch":
         from restore.kernels import window_attention_torch as fast
 
-        return fast.forward(qkv, bias_table, window_size, shift, num_heads, scale)
-    return reference.window_attention(qkv, bias_table, window_size, shift, num_heads, scale)
+        return fast.forward(*given) if windows is None else fast.forward_chosen(*given, windows)
+    return reference.window_attention(*given, windows)
 
 
-def torch_refuses(qkv: Tensor) -> str | None:
-    """Why the path of stock fused ops cannot run this call, or None if it can."""
-    if qkv.dtype == torch.float64:
-        return "float64 runs the definition itself"
-    return open_sizes(qkv)
+def refusals(x: Tensor, head_dim: int = 1) -> dict[Path, str | None]:
+    """Why each path beside the definition cannot run attention in windows of x, or None."""
+    return {
+        "triton": dispatch.triton_refuses(x) or too_wide(head_dim),
+        "torch": dispatch.torch_refuses(x) or dispatch.open_sizes(x),
+    }
 
 
-def _check(qkv: Tensor, bias_table: Tensor, window_size: Size, shift: Size, num_heads: int) -> None:
+def _check(
+    qkv: Tensor,
+    bias_table: Tensor,
+    window_size: Size,
+    shift: Size,
+    num_heads: int,
+    windows: Tensor | None,
+) -> None:
     if qkv.dim() != 5 or qkv.shape[3] != 3:
         raise ValueError(f"{OP}: qkv is {tuple(qkv.shape)}; expected [B, H, W, 3C]")
     _, h, w, _, c = qkv.shape
     check_windows(OP, (h, w), window_size, shift)
     rows = (2 * window_size[0] - 1) * (2 * window_size[1] - 1)
     check_heads(OP, c, bias_table, rows, window_size, num_heads)
+    if windows is not None and (windows.dim() != 1 or windows.dtype != torch.int64):
+        raise ValueError(
+            f"{OP}: windows is {tuple(windows.shape)} of {windows.dtype}; expected [K] int64"
+        )
 
 
 def check_windows(op: str, map_size: Size, window_size: Size, shift: Size) -> None:

@@ -15,6 +15,8 @@ from restore.kernels.reference import dense_bias, mask_values
 from restore.kernels.windows import (
     Size,
     join_kinds,
+    rolled,
+    rolled_back,
     shift_mask,
     window_partition,
     window_reverse,
@@ -33,12 +35,10 @@ def forward(
     num_heads: int,
     scale: float,
 ) -> Tensor:
-    """See `window_attention.window_attention`; the arguments are checked."""
+    """See `window_attention.window_attention`, of all windows; the arguments are checked."""
     b, h, w, _, _ = qkv.shape
     n_pixels = window_size[0] * window_size[1]
-    x = qkv.flatten(3)
-    if any(shift):
-        x = torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2))
+    x = rolled(qkv.flatten(3), shift)
     row_bytes = b * h * w * num_heads * qkv.element_size()  # logits of one query of each window
     count = max(LOGIT_BYTES // row_bytes, FEWEST_QUERIES)
     whole = None
@@ -68,5 +68,34 @@ def forward(
         y = found[0] if len(found) == 1 else torch.cat(found, dim=2)
         return window_reverse(y.transpose(1, 2).flatten(2), window_size, *piece.shape[1:3])
 
-    y = join_kinds((h, w), window_size, shift, part)
-    return torch.roll(y, shift, dims=(1, 2)) if any(shift) else y
+    return rolled_back(join_kinds((h, w), window_size, shift, part), shift)
+
+
+def forward_chosen(
+    qkv: Tensor,
+    bias_table: Tensor,
+    window_size: Size,
+    shift: Size,
+    num_heads: int,
+    scale: float,
+    windows: Tensor,
+) -> Tensor:
+    """The same of some windows.
+
+    Each has the mask of its place, so that they are computed a few at a time.
+    """
+    h, w = qkv.shape[1:3]
+    x = rolled(qkv.flatten(3), shift)
+    every = window_partition(x, window_size).unflatten(-1, (3, num_heads, -1))
+    bias = dense_bias(bias_table, window_size).to(x.dtype)[None]  # [1, heads, N, N]
+    count = max(LOGIT_BYTES // (bias.numel() * bias.element_size()), 1)
+    masks = shift_mask(h, w, window_size, shift, x.device) if any(shift) else None  # [n, N, N]
+    y = x.new_zeros(every.shape[0], every.shape[1], every.shape[3] * every.shape[4])
+    for some in windows.split(count):
+        q, k, v = every[some].permute(2, 0, 3, 1, 4).unbind(0)  # [K, heads, N, d]
+        kind = bias
+        if masks is not None:
+            kind = bias + mask_values(masks[some % masks.shape[0]], bias.dtype)[:, None]
+        found = scaled_dot_product_attention(q, k, v, attn_mask=kind, scale=scale)
+        y = y.index_copy(0, some, found.transpose(1, 2).flatten(2))
+    return rolled_back(window_reverse(y, window_size, h, w), shift)

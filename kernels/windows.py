@@ -16,6 +16,16 @@ Size = tuple[int, int]
 ALL = slice(None)
 
 
+def rolled(x: Tensor, shift: Size) -> Tensor:
+    """A map [B, H, W, ...] rolled up and left by rows and columns."""
+    return torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2)) if any(shift) else x
+
+
+def rolled_back(x: Tensor, shift: Size) -> Tensor:
+    """The inverse of `rolled`."""
+    return torch.roll(x, shift, dims=(1, 2)) if any(shift) else x
+
+
 def window_partition(x: Tensor, window_size: Size) -> Tensor:
     """Cut a map into windows.
 

@@ -20,13 +20,15 @@ def natural_side(spec: ArchSpec, config: ArchConfig) -> int:
     return -(-max(LEAST_SIDE, rule.minimum) // unit) * unit
 
 
-def parameters_and_multiply_adds(spec: ArchSpec, config: ArchConfig) -> tuple[int, float]:
-    """Parameters, and multiply-adds for one pixel of a square input of `natural_side`.
+def parameters_and_multiply_adds(
+    spec: ArchSpec, config: ArchConfig, side: int | None = None
+) -> tuple[int, float]:
+    """Parameters, and multiply-adds for one pixel of a square input, of `natural_side` if None.
 
     Counted are convolutions, linear layers and attention products, as the network here computes
     them; a multiply-add is half of what torch.utils.flop_counter calls an operation.
     """
-    side = natural_side(spec, config)
+    side = natural_side(spec, config) if side is None else side
     with torch.device("meta"):
         net = spec.build(config).eval().requires_grad_(False)
         x = torch.zeros(1, spec.in_channels(config), side, side)

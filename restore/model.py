@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from restore import __version__
 from restore.archs import ARCHS
-from restore.archs._spec import ArchConfig, ArchSpec
+from restore.archs._spec import ArchConfig, ArchSpec, StoredBuffer
 from restore.atomic import atomic_output, writing
 from restore.checkpoint import MARK, without_prefixes
 from restore.devices import dtype_name, resolve_device, resolve_dtype
@@ -203,7 +203,7 @@ class Model:
         # what torch.compile or DataParallel around the module puts before its keys is taken off
         held = without_prefixes(self.module.state_dict())
         state = {key: value.detach().cpu() for key, value in held.items()}
-        made: dict[Callable[[], Tensor], Tensor] = {}
+        made: dict[StoredBuffer, Tensor] = {}
         for key, make in self.spec.derived(self.config).items():
             if make not in made:
                 made[make] = make()

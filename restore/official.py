@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
 
@@ -48,6 +46,8 @@ class OfficialModel:
 @functools.cache
 def official_models() -> tuple[OfficialModel, ...]:
     """All published models, in the order of official.yml."""
+    import yaml  # few weights need this list
+
     text = resources.files("restore").joinpath("official.yml").read_text(encoding="utf-8")
     entries: list[dict[str, Any]] = yaml.safe_load(text)
     return tuple(_model(entry, scale) for entry in entries for scale in entry.get("scales", [None]))

@@ -33,7 +33,6 @@ UNBUILDABLE = (
 SHOWN = 4  # keys named in a message before "and N more"
 SHOWN_READ = 12  # the same, of keys that settings were read from
 NEAR = 0.25  # share of the kinds of keys above which another network's are said to be near
-SMALL_PATCH, SMALL_WINDOW = 256, 48  # pixels, of buffers that take no time and memory
 SHALLOW = 2  # blocks that have all kinds of keys: a plain and a shifted one
 
 
@@ -170,9 +169,8 @@ def with_likely_patch(
         The settings; the patch in a sentence, if it is not from the masks; and whether it is no
         more than the default.
     """
-    masks = [key for key in spec.derived(config) if ".attn_mask" in key]
-    shapes = _derived_shapes(spec, config, frozenset(state))
-    if not masks or any(k in shapes and state[k].shape == shapes[k] for k in masks):
+    masks = {k: b.shape for k, b in spec.derived(config).items() if ".attn_mask" in k}
+    if not masks or any(k in state and state[k].shape == masks[k] for k in masks):
         return config, (), False
     sizes = {model.config["img_size"] for model in published_as(spec, config)}
     if len(sizes) != 1:
@@ -183,32 +181,14 @@ def with_likely_patch(
     return config, (text,), False
 
 
-@functools.lru_cache(maxsize=1)
-def _derived_shapes(
-    spec: ArchSpec, config: ArchConfig, stored: frozenset[str]
-) -> dict[str, torch.Size]:
-    """Shapes of the buffers that official files of these settings hold, by key, of those stored."""
-    makers = {key: make for key, make in spec.derived(config).items() if key in stored}
-    # on "meta" arithmetic loads PyTorch's compiler; elsewhere large ones would fill the memory
-    small = all(
-        side <= (SMALL_PATCH if name == "img_size" else SMALL_WINDOW)
-        for name, value in config.items()
-        if name in ("img_size", "window_size", "win_size", "split_size_0", "split_size_1")
-        for side in (value if isinstance(value, list) else [value])
-    )
-    with torch.device("cpu" if small else "meta"):
-        shapes = {make: make().shape for make in dict.fromkeys(makers.values())}
-    return {key: shapes[make] for key, make in makers.items()}
-
-
 def malformed_buffers(
     spec: ArchSpec, config: ArchConfig, state: Mapping[str, Tensor]
 ) -> tuple[str, ...]:
     """Which stored buffers are none, whatever patch they are for, in a sentence."""
     found = [
-        f"{key} is {tuple(state[key].shape)}, expected {len(shape)} sides"
-        for key, shape in _derived_shapes(spec, config, frozenset(state)).items()
-        if state[key].dim() != len(shape) or 0 in state[key].shape
+        f"{key} is {tuple(state[key].shape)}, expected {len(buffer.shape)} sides"
+        for key, buffer in spec.derived(config).items()
+        if key in state and (state[key].dim() != len(buffer.shape) or 0 in state[key].shape)
     ]
     return (f"ignored, as computed anyway: {_some(found)}",) if found else ()
 

@@ -625,7 +625,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert set(facts["self_test"].values()) == {"ok"}
-    assert facts["code_paths"]["cpu"].keys() >= {"window_attention", "spatial_correlation"}
+    assert facts["code_paths"]["cpu"].keys() >= {"window_attention", "self_correlation"}
 
 
 def test_doctor_says_when_a_device_computes_wrongly(

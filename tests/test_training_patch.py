@@ -44,6 +44,16 @@ def stored_layout(config: ArchConfig, variant: str) -> dict[str, list[int]]:
         return layout({key: make() for key, make in spec.derived(config).items()})
 
 
+@pytest.mark.parametrize("variant", variants())
+def test_the_shapes_of_stored_buffers_are_told_without_making_them(variant: str) -> None:
+    official = skeleton(variant)
+    spec = spec_of(official["class"])
+    config = spec.read_config(empty_state(variant)).config
+    with torch.device("meta"):
+        for buffer in dict.fromkeys(spec.derived(config).values()):
+            assert tuple(buffer().shape) == buffer.shape
+
+
 def without_masks(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if ".attn_mask" not in key}
 

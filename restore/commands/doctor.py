@@ -12,11 +12,10 @@ import torch
 
 import restore
 from restore.archs.swinir import SPEC, SwinIRConfig
+from restore.commands.code_paths import code_paths
 from restore.commands.info import file_size
 from restore.commands.text import plural
 from restore.devices import available
-from restore.kernels import channel_correlation, spatial_correlation, window_attention
-from restore.kernels.dispatch import choose
 from restore.loading import builtin_names
 from restore.model import Model
 from restore.upscaling import memory
@@ -49,7 +48,7 @@ def examine() -> Facts:
             "memory_free": memory.free_bytes(torch.device("cpu")),
         },
         "devices": {name: _device(torch.device(name)) for name in names},
-        "code_paths": {name: _paths(torch.device(name)) for name in names},
+        "code_paths": {name: code_paths(torch.device(name)) for name in names},
         "builtin_models": builtin_names(),
         "self_test": {name: self_test(torch.device(name)) for name in names},
     }
@@ -116,27 +115,6 @@ def _device(device: torch.device) -> Facts:
     elif device.type == "mps":
         facts["name"] = "Apple GPU (Metal)"
     return facts
-
-
-def _paths(device: torch.device) -> dict[str, str]:
-    """Which code computes each op on a device with float32, and why."""
-    qkv = torch.empty(1, 8, 8, 3, 12, device=device)
-    qv = torch.empty(1, 8, 8, 12, device=device)
-    refusals = {
-        window_attention.OP: window_attention.torch_refuses(qkv),
-        spatial_correlation.OP: spatial_correlation.torch_refuses(qv),
-    }
-    paths = {op: _path(op, refusal) for op, refusal in refusals.items()}
-    return {**paths, channel_correlation.OP: "torch: the definition itself is the fastest"}
-
-
-def _path(op: str, refusal: str | None) -> str:
-    chosen = choose(op, "auto", refusal)
-    return (
-        f"{chosen}: {refusal}"
-        if refusal
-        else f"{chosen}: stock fused operations, the fastest that can run here"
-    )
 
 
 def lines_of(facts: Facts) -> list[str]:

@@ -56,7 +56,8 @@ def check_array(image: AnyArray) -> AnyArray:
     Raises:
         ImageError: another shape or dtype, no pixels, or floats outside 0..1.
     """
-    if isinstance(image, np.ma.MaskedArray):
+    # the first look at np.ma loads it
+    if type(image) is not np.ndarray and isinstance(image, np.ma.MaskedArray):
         raise ImageError("image: is a masked array; fill it first: image.filled(value)")
     image = np.asarray(image)  # other subclasses index in ways of their own
     shape = tuple(image.shape)

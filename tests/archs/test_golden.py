@@ -51,22 +51,24 @@ NEAREST = {  # the family that a message may name for keys of one that is not th
 }
 
 
-def load_tiny(case: Tiny, dtype: str) -> Model:
+def load_tiny(case: Tiny, dtype: str, device: str = "cpu") -> Model:
     spec_of(case.arch)
     state = with_garbage(case.state, case.keys)
-    return load({"params": state}, device="cpu", dtype=dtype, config=untold(case))
+    return load({"params": state}, device=device, dtype=dtype, config=untold(case))
 
 
 def run(
     model: Model, case: Tiny, tag: str, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Output, gradient with respect to the input, and the gradients of the parameters."""
-    x = case.image(tag).to(dtype).requires_grad_()
+    x = case.image(tag).to(model.device, dtype).requires_grad_()
     y = model(x)
-    (y * cotangent(tuple(y.shape)).to(dtype)).sum().backward()
-    gradients = {key: p.grad for key, p in model.module.named_parameters() if p.grad is not None}
+    (y * cotangent(tuple(y.shape)).to(y)).sum().backward()
+    gradients = {
+        key: p.grad.cpu() for key, p in model.module.named_parameters() if p.grad is not None
+    }
     assert x.grad is not None
-    return y.detach(), x.grad, gradients
+    return y.detach().cpu(), x.grad.cpu(), gradients
 
 
 def off(got: Tensor, stored: Tensor) -> float:
@@ -91,15 +93,20 @@ def test_outputs_and_gradients_in_float64(name: str) -> None:
 def test_outputs_and_gradients_in_float32(name: str) -> None:
     case = tiny(name)
     for tag in case.inputs:
-        y, gx, gradients = run(load_tiny(case, "fp32"), case, tag, torch.float32)
-        assert off(y, case.tensor(f"y_{tag}")) <= SINGLE * float(case.numbers[f"max_abs_y_{tag}"])
-        allowed = SINGLE_GRADIENT * float(case.numbers[f"rel_f32_err_gp_{tag}"])
-        for key, wanted in case.gradients(tag).items():
-            assert off(gradients[key], wanted) <= allowed * wanted.abs().max().item(), key
-        if f"gx_{tag}" in case.numbers:
-            wanted = case.tensor(f"gx_{tag}")
-            allowed = SINGLE_GRADIENT * float(case.numbers[f"rel_f32_err_gx_{tag}"])
-            assert off(gx, wanted) <= allowed * wanted.abs().max().item()
+        assert_float32(case, tag)
+
+
+def assert_float32(case: Tiny, tag: str, device: str = "cpu") -> None:
+    """Hold the output of one input and all stored gradients to what float32 is allowed."""
+    y, gx, gradients = run(load_tiny(case, "fp32", device), case, tag, torch.float32)
+    assert off(y, case.tensor(f"y_{tag}")) <= SINGLE * float(case.numbers[f"max_abs_y_{tag}"])
+    allowed = SINGLE_GRADIENT * float(case.numbers[f"rel_f32_err_gp_{tag}"])
+    for key, wanted in case.gradients(tag).items():
+        assert off(gradients[key], wanted) <= allowed * wanted.abs().max().item(), key
+    if f"gx_{tag}" in case.numbers:
+        wanted = case.tensor(f"gx_{tag}")
+        allowed = SINGLE_GRADIENT * float(case.numbers[f"rel_f32_err_gx_{tag}"])
+        assert off(gx, wanted) <= allowed * wanted.abs().max().item()
 
 
 @pytest.mark.parametrize("name", tiny_names())

@@ -1,0 +1,81 @@
+"""Which code computes each op on a device, and why nothing faster does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from restore.kernels import (
+    category_attention,
+    channel_correlation,
+    dictionary_attention,
+    linear_residual,
+    mlp,
+    norm_linear,
+    overlapping_attention,
+    permuted_attention,
+    self_correlation,
+    spatial_correlation,
+    window_attention,
+    window_attention_branch,
+)
+from restore.kernels.dispatch import Path, choose
+from restore.kernels.window_attention_branch_reference import BranchWeights
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def code_paths(device: torch.device) -> dict[str, str]:
+    """For every op of `kernels`, the path that "auto" takes, and why the faster ones are refused.
+
+    Where they differ, that of float32 and that of bfloat16.
+    """
+    each = [
+        {op: _path(op, why) for op, why in _refusals(device, dtype).items()} for dtype in DTYPES
+    ]
+    return {op: _joined([paths[op] for paths in each]) for op in each[0]}
+
+
+def _joined(texts: list[str]) -> str:
+    if len(set(texts)) == 1:
+        return texts[0]
+    names = [str(dtype).removeprefix("torch.") for dtype in DTYPES]
+    return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
+
+
+def _path(op: str, refusals: Mapping[Path, str | None]) -> str:
+    chosen = choose(op, "auto", refusals)
+    order = [*refusals, "reference"]
+    faster = [path for path in order[: order.index(chosen)] if path in refusals]
+    refused = [f"not {path}, {why}" for path, why in refusals.items() if path in faster and why]
+    return f"{chosen} ({'; '.join(refused)})" if refused else chosen
+
+
+def _refusals(device: torch.device, dtype: torch.dtype) -> dict[str, Mapping[Path, str | None]]:
+    """What each op says of small inputs whose shapes no path refuses."""
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(shape, device=device, dtype=dtype)
+
+    x, weight = empty(1, 8, 8, 12), empty(12, 12)
+    qkv, tokens, similarity = empty(1, 8, 8, 3, 12), empty(1, 64, 36), empty(1, 64, 16)
+    branch = BranchWeights(empty(36, 12), None, empty(225, 2), weight, None)
+    linear = norm_linear.refusals_of_auto(norm_linear.refusals(x, weight), x)
+    residual = norm_linear.refusals_of_auto(linear_residual.refusals(x, weight, x), x)
+    return {
+        window_attention.OP: window_attention.refusals(qkv),
+        overlapping_attention.OP: window_attention.refusals(qkv),
+        permuted_attention.OP: window_attention.refusals(x),
+        category_attention.OP: category_attention.refusals(tokens),
+        window_attention_branch.OP: window_attention_branch.refusals(x, branch, (8, 8)),
+        norm_linear.OP: linear,
+        linear_residual.OP: residual,
+        mlp.OP: linear,
+        self_correlation.OP: self_correlation.refusals(x),
+        spatial_correlation.OP: spatial_correlation.refusals(x),
+        channel_correlation.OP: channel_correlation.refusals(x),
+        dictionary_attention.OP: dictionary_attention.refusals(tokens, empty(1, 16, 36)),
+        dictionary_attention.REFINE_OP: dictionary_attention.refine_refusals(similarity),
+    }

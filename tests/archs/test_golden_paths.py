@@ -1,0 +1,146 @@
+"""The authors' numbers of small networks through every path: definitions, stock ops and Triton.
+
+In float32, with the limits of `test_golden`. Where there is no GPU, Triton is interpreted, so of
+every family only one small input is in the fast part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_data import tiny, tiny_names
+from test_golden import assert_float32
+from torch import Tensor
+
+from restore.kernels import dispatch
+from restore.kernels.windows import Size
+
+sys.path.append(str(Path(__file__).parents[1] / "kernels"))
+
+import interpreted
+
+OPS = (  # the modules that choose a path; `linear_residual` and `mlp` do as `norm_linear` does
+    "category_attention",
+    "channel_correlation",
+    "dictionary_attention",
+    "norm_linear",
+    "overlapping_attention",
+    "permuted_attention",
+    "self_correlation",
+    "spatial_correlation",
+    "window_attention",
+    "window_attention_branch",
+)
+PATHS: dict[str, tuple[dispatch.Path, ...]] = {
+    "reference": (),
+    "torch": ("torch",),
+    "triton": ("triton",),
+}
+FAST = (  # the smallest of every family
+    "atd_3 b",
+    "cat_2 b",
+    "drct_2 a",
+    "hat_2 a",
+    "hit_sr_3 c",
+    "srformer_2 b",
+    "swinir_3 b",
+    "uformer_1 a",
+)
+LARGE = ("triton", "uformer_1 a")  # a minute, if Triton is interpreted
+CALLS = [
+    pytest.param(
+        path,
+        *call.split(),
+        marks=() if call in FAST and (path, call) != LARGE else pytest.mark.slow,
+    )
+    for path in PATHS
+    for call in (f"{name} {tag}" for name in tiny_names() for tag in tiny(name).inputs)
+]
+Refusals = Mapping[dispatch.Path, str | None]
+
+
+@pytest.fixture
+def taken(path: str, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    """The paths that were taken and the ops that took them, where "auto" may take but one."""
+    if path == "triton" and not interpreted.HAS_TRITON:
+        pytest.skip("needs the package triton")
+    found: set[tuple[str, str]] = set()
+
+    def noted(op: str, asked: dispatch.Backend, refusals: Refusals) -> dispatch.Path:
+        chosen = dispatch.choose(op, asked, refusals)
+        found.add((chosen, op))
+        return chosen
+
+    monkeypatch.setattr(dispatch, "AUTO", PATHS[path])
+    for op in OPS:
+        monkeypatch.setattr(importlib.import_module(f"restore.kernels.{op}"), "choose", noted)
+    if path == "triton":
+        interpreted.fill_with_nan(monkeypatch)
+        for name in ("norm_linear", "window_attention_branch_ops"):
+            # products in full float32 precision too, which "auto" leaves to cuBLAS
+            module = importlib.import_module(f"restore.kernels.{name}")
+            monkeypatch.setattr(module, "multiplies_float32_in_full", lambda: False)
+    return found
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """The interpreter without what costs it most, where there is one."""
+    with interpreted.hurried() if dispatch.INTERPRETED else contextlib.nullcontext():
+        yield
+
+
+def hold(name: str, tag: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # of convolutions on a GPU
+    assert_float32(tiny(name), tag, str(device))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("path", "name", "tag"), CALLS)
+def test_outputs_and_gradients(
+    path: str,
+    name: str,
+    tag: str,
+    taken: set[tuple[str, str]],
+    device: torch.device,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hold(name, tag, device, monkeypatch)
+    assert {chosen for chosen, _ in taken} == {path}, taken
+
+
+@pytest.mark.skipif(not dispatch.INTERPRETED, reason="in float32 no GPU has registers for it")
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("path", "name", "tag"),
+    [
+        ("triton", "swinir_3", "b"),
+        pytest.param("triton", "swinir_1", "b", marks=pytest.mark.slow),
+        pytest.param("triton", "uformer_2", "b", marks=pytest.mark.slow),
+    ],
+)
+def test_windows_that_are_one_program(
+    name: str, tag: str, taken: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in half precision, for which there are no numbers."""
+    from restore.kernels import window_attention_branch_ops as ops
+    from restore.kernels import window_attention_branch_triton as fused
+
+    def refuses(x: Tensor, weights: Any, window_size: Size, dtype: torch.dtype) -> str | None:
+        return fused_refuses(x, weights, window_size, torch.float16)
+
+    calls = []
+    run = fused.forward
+    fused_refuses = ops.fused_refuses
+    monkeypatch.setattr(ops, "fused_refuses", refuses)
+    monkeypatch.setattr(fused, "forward", lambda *given: calls.append(given) or run(*given))
+    hold(name, tag, torch.device("cpu"), monkeypatch)
+    assert calls
+    assert ("triton", "window_attention_branch") in taken

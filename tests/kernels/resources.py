@@ -1,0 +1,139 @@
+"""What every kernel takes of a GPU, as compiled for the calls of official networks, and may take.
+
+`scripts/kernel_table.py` compiles them all and keeps what ptxas says in `RECORDS`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import json
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from compiled import HERE, Report
+
+ROOT = HERE.parents[1]
+RECORDS = ROOT / "benchmarks" / "results" / "kernels-compiled.json"
+MODULES = {  # of calls, beside this file
+    "branch": "branch_calls",
+    "linear": "fused_calls",
+    "hit_atd": "hit_atd_calls",
+    "attention": "attention_calls",
+}
+# Bytes of a thread, at most, of what does not fit in registers: by kernel and dtype; 0 elsewhere.
+# Of attention in float32: each product is three in tf32, of which the compiler holds the operands
+# all at once; where these are too many it takes 32 registers and spills the rest.
+SPILLED: dict[str, dict[str, int]] = {
+    # on sm_80, of windows of 484 queries and 121 keys, in tiles of 128 x 128
+    "attention_triton.forward_kernel": {"bfloat16": 224, "float16": 224, "float32": 480},
+    # on sm_80, of heads of 53 channels
+    "attention_backward_triton.queries_kernel": {"bfloat16": 152, "float16": 152, "float32": 7520},
+    # of sorted groups, whose keys may go to two places
+    "attention_backward_triton.keys_kernel": {"bfloat16": 64, "float16": 64, "float32": 11000},
+    # on sm_80, of heads of 122, whose queries, keys, values and gradients are all held at once
+    "attention_backward_triton.bias_kernel": {
+        "bfloat16": 512,
+        "float16": 512,
+        "tf32": 344,
+        "float32": 4632,
+    },
+    # of windows of 49 pixels, whose rows and keys past the last are masked
+    "window_attention_branch_triton.forward_kernel": {"bfloat16": 32, "float16": 32},
+    # of 212 channels and more, whose tokens and sums are three pieces each: addresses, of which
+    # three or four are read again in every step
+    "mlp_triton.mlp_kernel": {"bfloat16": 80, "float16": 80, "float32": 128},
+    # without tensor cores
+    "norm_linear_triton.norm_linear_kernel": {"float32": 128},
+    "linear_residual_triton.linear_residual_kernel": {"float32": 128},
+    # of a dictionary of 128 entries and 210 channels, held whole
+    "dictionary_attention_triton.attend_back": {"bfloat16": 16, "float16": 16, "float32": 400},
+    # of windows of 48 x 48 pixels and more
+    "correlation_blocks_triton.summarise": {"bfloat16": 16, "float16": 16, "float32": 64},
+}
+DTYPES = ("bfloat16", "tf32", "float32", "float16")
+
+# how the names end of files that define kernels, and the names of others that launch them
+DEFINING = ("_triton", "triton_blocks", "triton_norm")
+HOSTS = ("attention_geometry", "attention_launches", "fused_host", "tuning")
+
+
+def keys_of(family: str) -> list[str]:
+    """The calls of one of `MODULES`."""
+    calls = importlib.import_module(MODULES[family]).CALLS
+    if any(key.endswith(" tf32") for key in calls):
+        return list(calls)
+    rounded = (f"{key} tf32" for key in calls if key.endswith("float32"))
+    return [*calls, *rounded]
+
+
+def dtype_of(key: str) -> str:
+    """One of `DTYPES`: in what a call multiplies."""
+    words = key.split()
+    return next(dtype for dtype in ("tf32", *DTYPES) if dtype in words)
+
+
+def most_spilled(report: Report, dtype: str) -> int:
+    """The bound of a kernel."""
+    return SPILLED.get(report.name, {}).get(dtype, 0)
+
+
+def source_of(family: str) -> str:
+    """A number that changes with the code that a family's kernels are made by, comments aside."""
+    paths = _kernel_files(HERE / f"{MODULES[family]}.py")
+    code = [_without_docstrings(path) for path in sorted(paths)]
+    code.append(f"triton {version('triton')}")
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:12]
+
+
+def _kernel_files(path: Path) -> set[Path]:
+    """Those of `kernels/` that define or launch kernels, of all that a file imports in the end."""
+    found = {path}
+    left = [path]
+    while left:
+        named = {
+            folder / f"{name}.py"
+            for name in _imported(left.pop())
+            for folder in (ROOT / "kernels", HERE)
+        }
+        new = {path for path in named - found if path.exists()}
+        found |= new
+        left += new
+    return {path for path in found if path.stem in HOSTS or path.stem.endswith(DEFINING)}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.rpartition(".")[2]
+            yield from (alias.name for alias in node.names)
+
+
+def _without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            del node.body[0]
+    return ast.unparse(tree)
+
+
+def read() -> dict[str, Any]:
+    """The records; none where there is no file."""
+    if not RECORDS.exists():
+        return {"versions": {}, "calls": {}}
+    found: dict[str, Any] = json.loads(RECORDS.read_text(encoding="utf-8"))
+    return found
+
+
+def recorded(records: dict[str, Any]) -> Iterator[tuple[str, int, str, Report]]:
+    """Family, compute capability and key of a call, and one of its kernels."""
+    for family, of_family in records["calls"].items():
+        for target, calls in of_family.items():
+            for key, call in calls.items():
+                for report in call["kernels"]:
+                    yield family, int(target.removeprefix("sm_")), key, Report(**report)

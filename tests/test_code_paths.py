@@ -1,0 +1,50 @@
+"""What `restore doctor` says of the code that computes each op."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from restore.commands.code_paths import code_paths
+from restore.kernels import dispatch
+
+CPU = torch.device("cpu")
+
+
+def test_every_op_is_told(root: Path) -> None:
+    named = set()
+    for path in (root / "kernels").glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+                (target,) = node.targets
+                if isinstance(target, ast.Name) and target.id.endswith("OP"):
+                    named.add(node.value.value)
+    assert len(named) > 10
+    assert code_paths(CPU).keys() == named
+
+
+def test_the_reason_why_no_faster_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "INTERPRETED", False)
+    for installed, why in (
+        (True, "Triton is for NVIDIA GPUs and this is on cpu"),
+        (False, "the package triton is not installed"),
+    ):
+        monkeypatch.setattr(dispatch, "HAS_TRITON", installed)
+        assert set(code_paths(CPU).values()) == {f"torch (not triton, {why})"}
+
+
+def test_dtypes_that_differ_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the dispatch is told that this is one."""
+    monkeypatch.setattr(dispatch, "HAS_TRITON", True)
+    monkeypatch.setattr(dispatch, "INTERPRETED", True)
+    monkeypatch.setattr(dispatch, "AUTO", ("triton", "torch"))
+    paths = code_paths(CPU)
+    products = {paths.pop(op) for op in ("norm_linear", "linear_residual", "mlp")}
+    assert set(paths.values()) == {"triton"}
+    assert products == {
+        "float32: torch (not triton, cuBLAS is the faster one in full float32 precision); "
+        "bfloat16: triton"
+    }
