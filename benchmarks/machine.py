@@ -11,13 +11,13 @@ import torch
 
 import restore
 
-PACKAGES = ("torch", "numpy", "spandrel", "triton")
+PACKAGES = ("torch", "numpy", "spandrel", "openvino", "triton")
 
 
 def describe() -> dict[str, object]:
     """Processor, memory, system and versions, for the head of a results file."""
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
@@ -28,7 +28,8 @@ def describe() -> dict[str, object]:
     }
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -45,11 +46,14 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    ran = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
+    try:
+        ran = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parent,
+        )
+    except FileNotFoundError:  # a machine without git
+        return None
     return ran.stdout.strip() or None

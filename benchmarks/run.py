@@ -7,6 +7,7 @@
 Each contender is first compared with the float64 output of the network; one that is off by more
 than 1e-5 of the largest output is not timed. Contenders run in turn, a b c a b c ..., so that a
 drifting clock touches all of them alike. Medians, quartiles and the settings go to one JSON file.
+A network that takes only multiples of its window gets the next size that it takes.
 spandrel holds the networks as their authors wrote them; it has no CAT and no HiT-SR, which are
 timed alone. Run it with nothing else going on; OMP_WAIT_POLICY=passive keeps idle threads from
 spinning.
@@ -15,7 +16,6 @@ spinning.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
 import sys
@@ -23,17 +23,17 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.eager_swinir import EagerSwinIR
+from benchmarks.eager import Eager
 from benchmarks.machine import describe
-from benchmarks.peers import spandrel
+from benchmarks.peers import spandrel_network
+from restore.archs._blocks import round_up
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.archs.swinir import SwinIR
-from restore.model import Model
 from restore.official import OfficialModel, official_models
 
 DEFAULT = ("swinir-s-lightweight_x2", "swinir-m-classical_x4")
@@ -54,54 +54,25 @@ def contenders(spec: ArchSpec, net: nn.Module, config: ArchConfig) -> dict[str, 
     """Ours first, then the peers that are installed and know the network."""
     found: dict[str, Contender] = {"restore": net}
     if isinstance(net, SwinIR):
-        found["eager (authors' arithmetic)"] = EagerSwinIR(net)
+        found["eager (authors' arithmetic)"] = Eager(net, keep_masks=False)
     try:
-        peers = spandrel()
-        extra = importlib.import_module("spandrel_extra_arches").EXTRA_REGISTRY
-    except ImportError as error:
+        found["spandrel"] = spandrel_network(spec, config, net)
+    except (ImportError, LookupError) as error:
         print(f"spandrel is left out: {error}", file=sys.stderr)
-        return found
-    state = Model(spec, config, net, name="benchmark").official_state_dict()
-    for registry in (peers.MAIN_REGISTRY, extra):
-        try:
-            peer = peers.ModelLoader("cpu", registry).load_from_state_dict(dict(state))
-        except peers.UnsupportedModelError:
-            continue
-        theirs = peer.model.eval()
-        found["spandrel"] = StableSort(theirs) if spec.name == "ATD" else theirs
-        break
     return found
-
-
-class StableSort(nn.Module):
-    """A network whose tokens keep their order inside a category, as ours do; it is undefined in the
-    authors' code, and the result depends on it."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        """What the network makes of x."""
-        sort = torch.sort
-
-        def stably(values: Tensor, dim: int = -1, stable: bool = True) -> tuple[Tensor, Tensor]:
-            return sort(values, dim=dim, stable=True)
-
-        with mock.patch.object(torch, "sort", stably):
-            return self.net(x)
 
 
 def measure(
     case: str, official: OfficialModel, size: int, threads: int, rounds: int, device: str
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """One row for each contender: time in ms, and the ratio of its time to ours."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     spec, config = official.spec, official.config
     net = spec.build(config).eval()
     channels = spec.in_channels(config)
-    x = torch.rand(1, channels, size, size)
+    side = round_up(size, spec.input_rule(config).multiple)
+    x = torch.rand(1, channels, side, side)
     with torch.inference_mode():
         truth = net.double()(x.double())
         limit = TOLERANCE * truth.abs().max().item()
@@ -121,7 +92,7 @@ def measure(
         {
             "case": case,
             "contender": name,
-            "input": [1, channels, size, size],
+            "input": list(x.shape),
             "dtype": "float32",
             "device": device,
             "threads": threads,
@@ -171,22 +142,23 @@ def main() -> None:
     if args.list:
         print("\n".join(known))
         return
-    rows: list[dict[str, object]] = []
+    out = args.out or Path(__file__).parent / "results" / f"networks-{args.device}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    results = {"date": date.today().isoformat(), "machine": describe()}
+    rows: list[dict[str, Any]] = []
     print(f"{'case':24}{'input':>9}{'threads':>9}  {'contender':30}{'median ms':>11}{'ours x':>9}")
     for case in args.case:
         for size in args.size:
             for threads in args.threads:
                 for row in measure(case, known[case], size, threads, args.rounds, args.device):
                     rows.append(row)
+                    shape = "x".join(map(str, row["input"][2:]))
                     print(
-                        f"{case:24}{f'{size}x{size}':>9}{threads:>9}  {row['contender']:30}"
+                        f"{case:24}{shape:>9}{threads:>9}  {row['contender']:30}"
                         f"{row['median_ms']:>11}{row['times_ours']:>9}",
                         flush=True,
                     )
-    results = {"date": date.today().isoformat(), "machine": describe(), "rows": rows}
-    out = args.out or Path(__file__).parent / "results" / f"networks-{args.device}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=1) + "\n")
+                out.write_text(json.dumps({**results, "rows": rows}, indent=1) + "\n")
     print(f"written to {out}")
 
 

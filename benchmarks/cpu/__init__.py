@@ -1,0 +1,1 @@
+"""Networks on a CPU against their authors' arithmetic, spandrel and OpenVINO."""
