@@ -282,7 +282,10 @@ def bias_kernel(
         q, dy, lse, _, live = load_query_side(
             q_ptr, dy_ptr, lse_ptr, None, a, number, place, head, size, pitch, g, at
         )
-        delta, share = kept_shifts(shifts_ptr, a, number, live, head, g, at)
+        delta = tl.zeros([BLOCK_M], tl.float32)
+        share = delta + 1.0
+        if g.m > BLOCK_N:
+            delta, share = kept_shifts(shifts_ptr, a, number, live, head, g, at)
         _, ds = weights(
             q, k, v, dy, lse, delta, share, bias, a, b, place, scale * LOG2_E, g, at,
             BLOCK_N, PRECISION,

@@ -159,6 +159,7 @@ OTHERS = [
     Permuted((8, 12), (4, 4), (0, 0), 2, 10),
     Permuted((8, 8), (4, 8), (1, 3), 1, 12),  # odd shifts cut cells
     Permuted((22, 22), (22, 22), (11, 11), 2, 30),
+    Permuted((8, 16), (8, 16), (2, 0), 1, 12),  # one tile of keys, several of queries
 ]
 CATEGORIES = [
     Categories(20, 8, 2, 5, images=2),  # the last group is filled up
