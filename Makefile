@@ -20,7 +20,7 @@ export IN SCALE TORCH_INDEX
 pip := $(venv)/bin/python -m pip install --no-input -c constraints.txt
 from_torch_index := $(if $(TORCH_INDEX),--index-url "$$TORCH_INDEX")
 one_thread := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-metadata := setup.cfg pyproject.toml constraints.txt
+metadata := setup.cfg setup.py pyproject.toml constraints.txt $(wildcard kernels/native/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev upscale test test-all check wheel clean

@@ -10,14 +10,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Path = Literal["triton", "torch", "reference"]
-Backend = Literal["auto", "triton", "torch", "reference"]
+Path = Literal["triton", "native", "torch", "reference"]
+Backend = Literal["auto", "triton", "native", "torch", "reference"]
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # as Triton itself reads it
 # What "auto" may take, the fastest first. Interpreted kernels are thousands of times slower: they
 # run where they are named, for tests.
-AUTO: tuple[Path, ...] = ("torch",) if INTERPRETED else ("triton", "torch")
+AUTO: tuple[Path, ...] = ("native", "torch") if INTERPRETED else ("triton", "native", "torch")
 
 
 def choose(op: str, asked: Backend, refusals: Mapping[Path, str | None]) -> Path:

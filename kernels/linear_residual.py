@@ -7,6 +7,7 @@ from torch import Tensor
 from restore.kernels import dispatch
 from restore.kernels import fused_reference as reference
 from restore.kernels.dispatch import Backend, Path
+from restore.kernels.native_library import with_native
 from restore.kernels.norm_linear import check_linear, choose_path, product_refuses
 
 OP = "linear_residual"
@@ -44,10 +45,16 @@ def linear_residual(
             f"{OP}: x is {tuple(x.shape)}; y {tuple(y.shape)} and weight {tuple(weight.shape)} "
             f"need {tuple(shape)}"
         )
-    if choose_path(OP, backend, refusals(y, weight, x), y) == "triton":
+    refused = with_native(refusals(y, weight, x), y, weight, bias, x)
+    path = choose_path(OP, backend, refused, y)
+    if path == "triton":
         from restore.kernels import linear_residual_triton as fast
 
         return fast.forward(y, weight, bias, x)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.linear_residual(y, weight, bias, x)
     return reference.linear_residual(y, weight, bias, x)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from restore.kernels import fused_reference as reference
 from restore.kernels.dispatch import Backend
 from restore.kernels.fused_reference import MlpLayers
+from restore.kernels.native_library import with_native
 from restore.kernels.norm_linear import check_linear, check_norm, choose_path, refusals
 
 OP = "mlp"
@@ -65,8 +66,14 @@ def mlp(
             f"{OP}: fc2_weight is {tuple(fc2_weight.shape)} but x {tuple(x.shape)} has C={channels}"
         )
     layers = MlpLayers(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
-    if choose_path(OP, backend, refusals(x, fc1_weight, fc2_weight), x) == "triton":
+    refused = with_native(refusals(x, fc1_weight, fc2_weight), x, *layers)
+    path = choose_path(OP, backend, refused, x)
+    if path == "triton":
         from restore.kernels import mlp_triton as fast
 
         return fast.forward(x, layers, eps, residual)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.mlp(x, layers, eps, residual)
     return reference.mlp(x, layers, eps, residual)

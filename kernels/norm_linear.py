@@ -11,6 +11,7 @@ from restore.kernels import dispatch
 from restore.kernels import fused_reference as reference
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.fused_reference import NormedLinear
+from restore.kernels.native_library import with_native
 from restore.kernels.precision import autocast_dtype
 
 OP = "norm_linear"
@@ -58,10 +59,16 @@ def norm_linear(
     check_norm(OP, x, norm_weight, norm_bias)
     check_linear(OP, ("weight", weight), ("bias", bias), x.shape[-1])
     layer = NormedLinear(norm_weight, norm_bias, weight, bias)
-    if choose_path(OP, backend, refusals(x, weight), x) == "triton":
+    refused = with_native(refusals(x, weight), x, *layer)
+    path = choose_path(OP, backend, refused, x)
+    if path == "triton":
         from restore.kernels import norm_linear_triton as fast
 
         return fast.forward(x, layer, eps, gelu)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.norm_linear(x, layer, eps, gelu)
     return reference.norm_linear(x, layer, eps, gelu)
 
 

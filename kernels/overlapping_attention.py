@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from restore.kernels import reference
 from restore.kernels.attention_geometry import of_overlapping_windows
 from restore.kernels.dispatch import Backend, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.precision import lowered
 from restore.kernels.window_attention import check_heads, check_windows, refusals
 from restore.kernels.windows import Size, window_reverse
@@ -59,12 +60,19 @@ def overlapping_attention(
     _check(qkv, bias_table, window_size, halo, num_heads)
     if scale is None:
         scale = (qkv.shape[-1] // num_heads) ** -0.5
-    path = choose(OP, backend, refusals(qkv, qkv.shape[-1] // num_heads))
+    refused = refusals(qkv, qkv.shape[-1] // num_heads)
+    path = choose(OP, backend, with_native(refused, qkv, bias_table))
     if path == "triton":
         from restore.kernels.attention_ops import attend
 
         geometry = of_overlapping_windows(window_size, halo)
         return attend(lowered(qkv), geometry, num_heads, scale, table=bias_table)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.overlapping_attention(
+            qkv, bias_table, window_size, halo, num_heads, scale
+        )
     if path == "torch":
         return _fused(qkv, bias_table, window_size, halo, scale)
     return reference.overlapping_attention(qkv, bias_table, window_size, halo, num_heads, scale)

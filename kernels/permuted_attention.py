@@ -7,6 +7,7 @@ from torch import Tensor
 from restore.kernels import reference
 from restore.kernels.attention_geometry import of_permuted_windows
 from restore.kernels.dispatch import Backend, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.precision import lowered
 from restore.kernels.window_attention import check_heads, check_windows, refusals
 from restore.kernels.windows import Size
@@ -59,12 +60,19 @@ def permuted_attention(
     _check(q, kv, bias_table, window_size, shift, num_heads)
     if scale is None:
         scale = (q.shape[-1] // num_heads) ** -0.5
-    path = choose(OP, backend, refusals(q, q.shape[-1] // num_heads))
+    refused = refusals(q, q.shape[-1] // num_heads)
+    path = choose(OP, backend, with_native(refused, q, kv, bias_table))
     if path == "triton":
         from restore.kernels.attention_ops import attend
 
         geometry = of_permuted_windows(window_size, shift)
         return attend(lowered(q), geometry, num_heads, scale, kv=lowered(kv), table=bias_table)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.permuted_attention(
+            q, kv, bias_table, window_size, shift, num_heads, scale
+        )
     if path == "torch":
         from restore.kernels import permuted_attention_torch as fast
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from restore.kernels import dispatch, reference
 from restore.kernels.attention_geometry import of_windows, too_wide
 from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.precision import lowered
 from restore.kernels.windows import Size
 
@@ -63,13 +64,17 @@ def window_attention(
     head_dim = qkv.shape[-1] // num_heads
     if scale is None:
         scale = head_dim**-0.5
-    path = choose(OP, backend, refusals(qkv, head_dim))
+    path = choose(OP, backend, with_native(refusals(qkv, head_dim), qkv, bias_table))
     if path == "triton":
         from restore.kernels.attention_ops import attend
 
         geometry = of_windows(window_size, shift)
         return attend(lowered(qkv), geometry, num_heads, scale, table=bias_table, chosen=windows)
     given = (qkv, bias_table, window_size, shift, num_heads, scale)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.window_attention(*given, windows)
     if path == "torch":
         from restore.kernels import window_attention_torch as fast
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from restore.kernels import window_attention
 from restore.kernels import window_attention_branch_reference as reference
 from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.norm_linear import check_norm, product_refuses, too_wide
 from restore.kernels.precision import autocast_dtype
 from restore.kernels.window_attention import check_heads, check_windows
@@ -68,11 +69,16 @@ def window_attention_branch(
     if scale is None:
         scale = (x.shape[-1] // num_heads) ** -0.5
     call = Call(x, weights, residual, window_size, shift, num_heads, scale, eps)
-    path = choose(OP, backend, refusals(x, weights, window_size))
+    refused = with_native(refusals(x, weights, window_size), x, residual, *weights)
+    path = choose(OP, backend, refused)
     if path == "triton":
         from restore.kernels import window_attention_branch_ops as ops
 
         return ops.forward(call)
+    if path == "native":
+        from restore.kernels import native_ops
+
+        return native_ops.window_attention_branch(call)
     if path == "torch":
         from restore.kernels import window_attention_torch as fast
 

@@ -32,10 +32,11 @@ SHIPPED = {
     "restore/image_io": ("restore/image_io", ("*.py",)),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
     "archs": ("restore/archs", ("*.py",)),
-    "kernels": ("restore/kernels", ("*.py",)),
+    "kernels": ("restore/kernels", ("*.py", "native/*.h", "native/*.cpp")),
     "options": ("restore/options", ("*.yml",)),
     "datasets": ("restore/datasets", ("*.yml",)),
 }
+COMPILED = "restore/kernels/_native.so"  # where there is a compiler for it
 WHOLE_PROGRAM = ("archs/*.py", "kernels/*.py", "options/*.yml", "datasets/*.yml")
 
 
@@ -130,7 +131,7 @@ def check_contents(tree: Path, wheel: Path) -> None:
             raise SmokeError(f"{pattern}: the checkout has no such file")
     if not any(name.endswith(".safetensors") for name in expected):
         raise SmokeError("restore/weights: no *.safetensors, so there is no built-in model")
-    found = {name for name in contents(wheel) if ".dist-info/" not in name}
+    found = {name for name in contents(wheel) if ".dist-info/" not in name} - {COMPILED}
     if found != expected:
         missing, surplus = sorted(expected - found), sorted(found - expected)
         raise SmokeError(f"{wheel.name}: misses {missing}; holds, and should not, {surplus}")

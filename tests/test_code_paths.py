@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from restore.commands.code_paths import code_paths
-from restore.kernels import dispatch
+from restore.kernels import dispatch, native_library
 
 CPU = torch.device("cpu")
 
@@ -27,13 +27,19 @@ def test_every_op_is_told(root: Path) -> None:
 
 
 def test_the_reason_why_no_faster_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = (None, "the native library is not built")
+    monkeypatch.setattr(native_library, "loaded", lambda: without)
     monkeypatch.setattr(dispatch, "INTERPRETED", False)
     for installed, why in (
         (True, "Triton is for NVIDIA GPUs and this is on cpu"),
         (False, "the package triton is not installed"),
     ):
         monkeypatch.setattr(dispatch, "HAS_TRITON", installed)
-        assert set(code_paths(CPU).values()) == {f"torch (not triton, {why})"}
+        native = "not native, the native library is not built"
+        assert set(code_paths(CPU).values()) == {
+            f"torch (not triton, {why})",
+            f"torch (not triton, {why}; {native})",
+        }
 
 
 def test_dtypes_that_differ_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from restore.kernels import (
     window_attention_branch,
 )
 from restore.kernels.dispatch import Path, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.window_attention_branch_reference import BranchWeights
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -65,14 +66,16 @@ def _refusals(device: torch.device, dtype: torch.dtype) -> dict[str, Mapping[Pat
     linear = norm_linear.refusals_of_auto(norm_linear.refusals(x, weight), x)
     residual = norm_linear.refusals_of_auto(linear_residual.refusals(x, weight, x), x)
     return {
-        window_attention.OP: window_attention.refusals(qkv),
-        overlapping_attention.OP: window_attention.refusals(qkv),
-        permuted_attention.OP: window_attention.refusals(x),
+        window_attention.OP: with_native(window_attention.refusals(qkv), qkv),
+        overlapping_attention.OP: with_native(window_attention.refusals(qkv), qkv),
+        permuted_attention.OP: with_native(window_attention.refusals(x), x),
         category_attention.OP: category_attention.refusals(tokens),
-        window_attention_branch.OP: window_attention_branch.refusals(x, branch, (8, 8)),
-        norm_linear.OP: linear,
-        linear_residual.OP: residual,
-        mlp.OP: linear,
+        window_attention_branch.OP: with_native(
+            window_attention_branch.refusals(x, branch, (8, 8)), x
+        ),
+        norm_linear.OP: with_native(linear, x),
+        linear_residual.OP: with_native(residual, x),
+        mlp.OP: with_native(linear, x),
         self_correlation.OP: self_correlation.refusals(x),
         spatial_correlation.OP: spatial_correlation.refusals(x),
         channel_correlation.OP: channel_correlation.refusals(x),

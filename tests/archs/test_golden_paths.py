@@ -1,4 +1,4 @@
-"""The authors' numbers of small networks through every path: definitions, stock ops and Triton.
+"""The authors' numbers of small networks by every path: definitions, stock ops, native, Triton.
 
 In float32, with the limits of `test_golden`. Where there is no GPU, Triton is interpreted, so of
 every family only one small input is in the fast part.
@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import torch
 from golden_data import tiny, tiny_names
-from test_golden import assert_float32
+from test_golden import SINGLE, assert_float32, load_tiny, off
 from torch import Tensor
 
 from restore.kernels import dispatch
+from restore.kernels.native_library import loaded
 from restore.kernels.windows import Size
 
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
@@ -42,6 +43,7 @@ PATHS: dict[str, tuple[dispatch.Path, ...]] = {
     "reference": (),
     "torch": ("torch",),
     "triton": ("triton",),
+    "native": ("native", "torch"),  # outputs alone, and it has not every op
 }
 FAST = (  # the smallest of every family
     "atd_3 b",
@@ -60,7 +62,7 @@ CALLS = [
         *call.split(),
         marks=() if call in FAST and (path, call) != LARGE else pytest.mark.slow,
     )
-    for path in PATHS
+    for path in ("reference", "torch", "triton")
     for call in (f"{name} {tag}" for name in tiny_names() for tag in tiny(name).inputs)
 ]
 Refusals = Mapping[dispatch.Path, str | None]
@@ -83,7 +85,7 @@ def taken(path: str, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
         monkeypatch.setattr(importlib.import_module(f"restore.kernels.{op}"), "choose", noted)
     if path == "triton":
         interpreted.fill_with_nan(monkeypatch)
-        for name in ("norm_linear", "window_attention_branch_ops"):
+        for name in ("compiled_constants", "window_attention_branch_ops"):
             # products in full float32 precision too, which "auto" leaves to cuBLAS
             module = importlib.import_module(f"restore.kernels.{name}")
             monkeypatch.setattr(module, "multiplies_float32_in_full", lambda: False)
@@ -114,6 +116,20 @@ def test_outputs_and_gradients(
 ) -> None:
     hold(name, tag, device, monkeypatch)
     assert {chosen for chosen, _ in taken} == {path}, taken
+
+
+@pytest.mark.skipif(loaded()[0] is None, reason=loaded()[1])
+@pytest.mark.parametrize("path", ["native"])
+@pytest.mark.parametrize("name", tiny_names())
+def test_native_outputs(name: str, taken: set[tuple[str, str]]) -> None:
+    case = tiny(name)
+    model = load_tiny(case, "fp32")
+    for tag in case.inputs:
+        with torch.inference_mode():
+            y = model(case.image(tag))
+        allowed = SINGLE * float(case.numbers[f"max_abs_y_{tag}"])
+        assert off(y, case.tensor(f"y_{tag}")) <= allowed
+    assert "native" in {chosen for chosen, _ in taken}
 
 
 @pytest.mark.skipif(not dispatch.INTERPRETED, reason="in float32 no GPU has registers for it")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from restore.kernels import reference, window_attention_torch
+from restore.kernels import dispatch, reference, window_attention_torch
 from restore.kernels.dispatch import Backend, BackendUnavailable
 from restore.kernels.window_attention import window_attention
 
@@ -263,7 +263,9 @@ def test_auto_takes_the_definition_for_float64() -> None:
     assert torch.equal(ours(case, "auto")(qkv, table), ours(case, "reference")(qkv, table))
 
 
-def test_auto_takes_the_torch_path_for_float32() -> None:
+def test_auto_takes_the_torch_path_for_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without kernels."""
+    monkeypatch.setattr(dispatch, "AUTO", ("torch",))
     case = CASES[1]
     qkv, table = inputs(case, torch.float32)
     assert torch.equal(ours(case, "auto")(qkv, table), ours(case, "torch")(qkv, table))

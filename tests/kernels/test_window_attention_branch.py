@@ -68,8 +68,11 @@ def stock(case: Case, *tensors: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_auto_is_what_stock_layers_give(dtype: torch.dtype) -> None:
+def test_auto_is_what_stock_layers_give(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To the last bit, so that a network keeps its outputs on a machine without kernels."""
+    monkeypatch.setattr(dispatch, "AUTO", ("torch",))
     case = Case((16, 8), (8, 8), (4, 4), 6, 10, images=2)
     tensors = list(case.draw(dtype).values())
     assert torch.equal(case.run()(*tensors), stock(case, *tensors))
@@ -113,7 +116,8 @@ def test_exported_for_maps_of_any_size(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("dtype", "path"), [(torch.float64, "reference"), (torch.float32, "torch")]
 )
-def test_auto_on_a_cpu(dtype: torch.dtype, path: Any) -> None:
+def test_auto_on_a_cpu(dtype: torch.dtype, path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "AUTO", ("torch",))
     tensors = list(SMALL.draw(dtype).values())
     assert torch.equal(SMALL.run()(*tensors), SMALL.run(path)(*tensors))
 

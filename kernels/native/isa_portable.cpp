@@ -1,0 +1,10 @@
+// The ops for any CPU: vectors of four floats, which are SSE2 or NEON registers where there are such.
+#define LANES 4
+#define ISA portable
+#include "operations.h"
+
+namespace restore_native {
+static const Operations operations{portable::PANEL, portable::pack, portable::digest, portable::branch,
+                                   portable::attention, portable::tokens};
+const Operations *const PORTABLE = &operations;
+}  // namespace restore_native

@@ -1,0 +1,57 @@
+// The C interface: picks the ops of an instruction set.
+#include "operation_table.h"
+
+using restore_native::Operations;
+
+namespace {
+
+const Operations *operations_of(int64_t isa) {
+    const Operations *const all[] = {restore_native::PORTABLE, restore_native::AVX2,
+                                     restore_native::AVX512};
+    return all[isa];
+}
+
+}  // namespace
+
+int64_t restore_abi(void) { return RESTORE_ABI; }
+
+int64_t restore_has_isa(int64_t isa) {
+    if (isa < 0 || isa > 2 || !operations_of(isa)) return 0;
+#if defined(__x86_64__)
+    if (isa == 1) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == 2)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("fma");
+#endif
+    return 1;
+}
+
+int64_t restore_best_isa(void) {
+    int64_t isa = 2;
+    while (!restore_has_isa(isa)) --isa;
+    return isa;
+}
+
+int64_t restore_panel(int64_t isa) { return operations_of(isa)->panel; }
+
+void restore_pack(int64_t isa, const float *weight, int64_t outputs, int64_t inputs,
+                  float *packed) {
+    operations_of(isa)->pack(weight, outputs, inputs, packed);
+}
+
+uint64_t restore_digest(int64_t isa, const float *data, int64_t count) {
+    return operations_of(isa)->digest(data, count);
+}
+
+int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads) {
+    return operations_of(isa)->branch(call, threads);
+}
+
+int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads) {
+    return operations_of(isa)->attention(call, threads);
+}
+
+int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads) {
+    return operations_of(isa)->tokens(call, threads);
+}

@@ -1,0 +1,22 @@
+// The ops of one instruction set, as the C interface finds them.
+#pragma once
+
+#include "restore_native.h"
+
+namespace restore_native {
+
+struct Operations {
+    int64_t panel;
+    void (*pack)(const float *, int64_t, int64_t, float *);
+    uint64_t (*digest)(const float *, int64_t);
+    int64_t (*branch)(const RestoreBranch *, int64_t);
+    int64_t (*attention)(const RestoreAttention *, int64_t);
+    int64_t (*tokens)(const RestoreTokens *, int64_t);
+};
+
+// Null where this build is for another kind of CPU.
+extern const Operations *const PORTABLE;
+extern const Operations *const AVX2;
+extern const Operations *const AVX512;
+
+}  // namespace restore_native

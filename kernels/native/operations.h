@@ -1,0 +1,348 @@
+// The ops for one instruction set: from the arguments of the C interface to panels and tiles.
+#pragma once
+
+#include "attention.h"
+#include "digest.h"
+#include "operation_table.h"
+#include "parallel.h"
+
+namespace ISA {
+
+using restore_native::run_in_parallel;
+
+INLINE int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
+
+struct Place {  // of a window among all, down and across counting windows
+    int64_t image, down, across;
+    int64_t kind;  // see RestoreGrid.labels
+};
+
+// Where windows lie in maps of images that are cut into them.
+struct Windows {
+    int64_t images, down, across;
+    bool shifted_down, shifted_across;
+
+    Windows(int64_t images, int64_t height, int64_t width, const RestoreGrid &grid)
+        : images(images), down(height / grid.rows), across(width / grid.columns),
+          shifted_down(grid.shift_y != 0), shifted_across(grid.shift_x != 0) {}
+
+    int64_t count() const { return images * down * across; }
+
+    Place place(int64_t window) const {
+        const int64_t in_image = window % (down * across);
+        const int64_t row = in_image / across, column = in_image % across;
+        const int64_t kind = (shifted_down && row == down - 1 ? 2 : 0) +
+                             (shifted_across && column == across - 1 ? 1 : 0);
+        return {window / (down * across), row, column, kind};
+    }
+};
+
+// Where the pixels of LANES tokens lie.
+struct Pixels {
+    int64_t image[LANES], y[LANES], x[LANES];
+
+    // Tokens from `token` on, counted from those of window `first` on. Behind the last of `count`
+    // it is taken once more.
+    void find(const Windows &windows, const RestoreGrid &grid, int64_t first, int64_t token,
+              int64_t count) {
+        const int64_t height = windows.down * grid.rows, width = windows.across * grid.columns;
+        int64_t window = first + token / grid.tokens, index = token % grid.tokens;
+        Place place = windows.place(window);
+        for (int64_t t = 0; t < LANES; ++t) {
+            const int64_t down = place.down * grid.rows + grid.shift_y + grid.y[index];
+            const int64_t across = place.across * grid.columns + grid.shift_x + grid.x[index];
+            image[t] = place.image;
+            if (grid.halo) {
+                y[t] = down;
+                x[t] = across;
+                if (down < 0 || down >= height || across < 0 || across >= width) image[t] = -1;
+            } else {
+                y[t] = down < height ? down : down - height;
+                x[t] = across < width ? across : across - width;
+            }
+            if (t + 1 >= count) continue;
+            if (++index == grid.tokens) {
+                index = 0;
+                place = windows.place(++window);
+            }
+        }
+    }
+
+    // `outside` is where tokens that lie beyond the map are read.
+    void in(const RestoreMap &map, float **rows, float *outside = nullptr) const {
+        for (int64_t t = 0; t < LANES; ++t)
+            rows[t] = image[t] < 0 ? outside
+                                   : map.data + image[t] * map.image + y[t] * map.row +
+                                         x[t] * map.column;
+    }
+};
+
+static Head head_of(const RestoreWindows &w, int64_t head, int64_t kind) {
+    Head result{};
+    result.keys = w.key.tokens;
+    result.bias = w.bias + head * w.bias_stride;
+    result.key_at = w.key_at;
+    if (w.query.labels && kind) {
+        result.query_labels = w.query.labels + kind * w.query.label_stride;
+        result.key_labels = w.key.labels + kind * w.key.label_stride;
+    }
+    return result;
+}
+
+// Windows that are computed together: several small ones fill panels better than each alone.
+static int64_t windows_together(int64_t tokens) {
+    int64_t best = 1;
+    for (int64_t n = 2; n * tokens <= 5 * PANEL; ++n) {
+        // padded(n tokens) / n tokens < padded(best tokens) / best tokens
+        if (padded(n * tokens) * best < padded(best * tokens) * n) best = n;
+    }
+    return best;
+}
+
+struct BranchWork {
+    const RestoreBranch *call;
+    const RestoreGrid &grid;
+    Windows windows;
+    int64_t together;
+    int64_t stride;  // of a feature: an odd number of cache lines, so that all sets are used
+
+    explicit BranchWork(const RestoreBranch *c)
+        : call(c), grid(c->windows.query), windows(c->images, c->height, c->width, grid) {
+        // biases per token are those of panels that begin with a window
+        together = c->qkv.per_token ? 1 : windows_together(grid.tokens);
+        // the last panel of the last window may reach beyond all tokens
+        stride = padded(together * grid.tokens) + (together > 1 ? PANEL : 0) + LANES;
+    }
+
+    int64_t scratch() const {
+        return call->channels * PANEL + 4 * call->channels * stride +
+               grid.tokens * PANEL + PANEL;
+    }
+
+    static void run(const void *self, int64_t item, float *scratch) {
+        static_cast<const BranchWork *>(self)->run(item, scratch);
+    }
+
+    void run(int64_t item, float *scratch) const {
+        const RestoreBranch &c = *call;
+        const int64_t first = item * together;
+        const int64_t count =
+            first + together < windows.count() ? together : windows.count() - first;
+        const int64_t tokens = count * grid.tokens;
+        const Panel x{scratch, PANEL};
+        float *qkv = scratch + c.channels * PANEL;
+        float *mixed = qkv + 3 * c.channels * stride;
+        float *logits = mixed + c.channels * stride;
+        for (int64_t t = 0; t < tokens; t += PANEL) project(first, t, tokens, x, qkv);
+        if (first + together < windows.count()) prefetch_window(first + together);
+        for (int64_t w = 0; w < count; ++w) mix(first + w, w, qkv, mixed, logits);
+        for (int64_t t = 0; t < tokens; t += PANEL) finish(first, t, tokens, x, mixed);
+    }
+
+    void prefetch_window(int64_t window) const {
+        const RestoreBranch &c = *call;
+        for (int64_t t = 0; t < grid.tokens; t += LANES) {
+            Pixels pixels;
+            float *rows[LANES];
+            pixels.find(windows, grid, window, t, grid.tokens - t);
+            pixels.in(c.x, rows);
+            for (int64_t i = 0; i < LANES; ++i) prefetch(rows[i], c.channels);
+        }
+    }
+
+    void project(int64_t first, int64_t token, int64_t tokens, Panel x, float *qkv) const {
+        const RestoreBranch &c = *call;
+        for (int64_t half = 0; half < PANEL; half += LANES) {
+            // beyond the last token the last one once more: finite, and never written back
+            const int64_t from = token + half < tokens ? token + half : tokens - 1;
+            Pixels pixels;
+            float *rows[LANES];
+            pixels.find(windows, grid, first, from, tokens - from);
+            pixels.in(c.x, rows);
+            gather(rows, c.channels, 1.0f, {x.data + half, x.stride});
+        }
+        if (c.normalise) normalise(x, c.channels, c.eps);
+        apply_linear(c.qkv, token, padded(grid.tokens), false, x,
+                     {qkv + token, stride});
+    }
+
+    void mix(int64_t window, int64_t index, const float *qkv, float *mixed, float *logits) const {
+        const RestoreBranch &c = *call;
+        const int64_t kind = windows.place(window).kind;
+        const int64_t width = c.channels / c.heads, start = index * grid.tokens;
+        for (int64_t h = 0; h < c.heads; ++h) {
+            Head head = head_of(c.windows, h, kind);
+            head.query = qkv + h * width * stride + start;
+            head.key = head.query + c.channels * stride;
+            head.value = head.key + c.channels * stride;
+            head.query_stride = head.key_stride = stride;
+            head.channels = width;
+            for (int64_t q = 0; q < grid.tokens; q += PANEL)
+                attend(head, q, logits, {mixed + h * width * stride + start + q, stride});
+        }
+    }
+
+    void finish(int64_t first, int64_t token, int64_t tokens, Panel y, float *mixed) const {
+        const RestoreBranch &c = *call;
+        apply_linear(c.proj, 0, 0, false, {mixed + token, stride}, y);
+        for (int64_t half = 0; half < PANEL && token + half < tokens; half += LANES) {
+            const int64_t from = token + half;
+            const int64_t count = tokens - from < LANES ? tokens - from : LANES;
+            Pixels pixels;
+            float *rows[LANES], *residual[LANES];
+            pixels.find(windows, grid, first, from, tokens - from);
+            pixels.in(c.out, rows);
+            if (c.residual.data) pixels.in(c.residual, residual);
+            scatter({y.data + half, y.stride}, c.channels, c.residual.data ? residual : nullptr,
+                    rows, count);
+        }
+    }
+};
+
+static int64_t branch(const RestoreBranch *call, int64_t threads) {
+    const BranchWork work(call);
+    const int64_t items = (work.windows.count() + work.together - 1) / work.together;
+    return !run_in_parallel(threads, items, work.scratch(), BranchWork::run, &work);
+}
+
+struct AttentionWork {
+    const RestoreAttention *call;
+    const RestoreGrid &queries, &keys;
+    Windows windows;
+    int64_t together;  // heads of an item
+    int64_t query_stride, key_stride;
+
+    explicit AttentionWork(const RestoreAttention *c)
+        : call(c), queries(c->windows.query), keys(c->windows.key),
+          windows(c->images, c->height, c->width, queries),
+          query_stride(padded(queries.tokens) + LANES), key_stride(padded(keys.tokens) + LANES) {
+        // as many as half of the second-level cache of a small core holds
+        together = c->heads;
+        while (together > 1 && (c->heads % together || features() > MOST_FLOATS)) --together;
+    }
+
+    static constexpr int64_t MOST_FLOATS = 65536;
+
+    int64_t width() const { return together * (call->channels / call->heads); }
+    int64_t groups() const { return call->heads / together; }
+    int64_t features() const { return width() * 2 * (query_stride + key_stride); }
+    int64_t scratch() const { return features() + keys.tokens * PANEL + width() + PANEL; }
+
+    static void run(const void *self, int64_t item, float *scratch) {
+        static_cast<const AttentionWork *>(self)->run(item, scratch);
+    }
+
+    // An item is a group of heads of a window; groups of one window follow each other.
+    void run(int64_t item, float *scratch) const {
+        const RestoreAttention &c = *call;
+        const int64_t group = item % groups(), index = item / groups();
+        const int64_t window = c.chosen ? c.chosen[index] : index;
+        const int64_t channel = group * width();
+        float *query = scratch, *mixed = query + width() * query_stride;
+        float *key = mixed + width() * query_stride, *value = key + width() * key_stride;
+        float *logits = value + width() * key_stride;
+        float *zeros = logits + keys.tokens * PANEL;
+        for (int64_t i = 0; i < width(); ++i) zeros[i] = 0.0f;
+        take(c.query, queries, window, channel, c.scale, {query, query_stride}, zeros);
+        take(c.key, keys, window, channel, 1.0f, {key, key_stride}, zeros);
+        take(c.value, keys, window, channel, 1.0f, {value, key_stride}, zeros);
+        const int64_t each = c.channels / c.heads, kind = windows.place(window).kind;
+        for (int64_t h = 0; h < together; ++h) {
+            Head head = head_of(c.windows, group * together + h, kind);
+            head.query = query + h * each * query_stride;
+            head.key = key + h * each * key_stride;
+            head.value = value + h * each * key_stride;
+            head.query_stride = query_stride;
+            head.key_stride = key_stride;
+            head.channels = each;
+            for (int64_t q = 0; q < queries.tokens; q += PANEL)
+                attend(head, q, logits, {mixed + h * each * query_stride + q, query_stride});
+        }
+        for (int64_t t = 0; t < queries.tokens; t += LANES) {
+            float *rows[LANES];
+            const int64_t count = queries.tokens - t < LANES ? queries.tokens - t : LANES;
+            find(c.out, queries, window, t, channel, rows, nullptr);
+            scatter({mixed + t, query_stride}, width(), nullptr, rows, count);
+        }
+    }
+
+    void find(const RestoreMap &map, const RestoreGrid &grid, int64_t window, int64_t token,
+              int64_t channel, float **rows, float *zeros) const {
+        Pixels pixels;
+        RestoreMap part = map;
+        part.data += channel;
+        pixels.find(windows, grid, window, token, grid.tokens - token);
+        pixels.in(part, rows, zeros);
+    }
+
+    void take(const RestoreMap &map, const RestoreGrid &grid, int64_t window, int64_t channel,
+              float scale, Panel to, float *zeros) const {
+        for (int64_t t = 0; t < padded(grid.tokens); t += LANES) {
+            float *rows[LANES];
+            find(map, grid, window, t < grid.tokens ? t : grid.tokens - 1, channel, rows, zeros);
+            gather(rows, width(), scale, {to.data + t, to.stride});
+        }
+    }
+};
+
+static int64_t attention(const RestoreAttention *call, int64_t threads) {
+    const AttentionWork work(call);
+    return !run_in_parallel(threads, call->count * work.groups(), work.scratch(),
+                            AttentionWork::run, &work);
+}
+
+struct TokensWork {
+    const RestoreTokens *call;
+
+    int64_t scratch() const {
+        const RestoreTokens &c = *call;
+        return PANEL * (c.channels + c.first.outputs + (c.second.packed ? c.second.outputs : 0));
+    }
+
+    static void run(const void *self, int64_t item, float *scratch) {
+        static_cast<const TokensWork *>(self)->run(item * PANEL, scratch);
+    }
+
+    // y = [W2] [gelu] (W1 [normalised] x + b1) [+ b2] [+ residual], for the tokens of a panel
+    void run(int64_t token, float *scratch) const {
+        const RestoreTokens &c = *call;
+        const Panel x{scratch, PANEL};
+        const Panel hidden{x.data + c.channels * PANEL, PANEL};
+        const Panel last{hidden.data + c.first.outputs * PANEL, PANEL};
+        const RestoreLinear &end = c.second.packed ? c.second : c.first;
+        for (int64_t half = 0; half < PANEL; half += LANES) {
+            const float *rows[LANES];
+            for (int64_t t = 0; t < LANES; ++t) {
+                const int64_t at = token + half + t < c.count ? token + half + t : c.count - 1;
+                rows[t] = c.x + at * c.x_stride;
+            }
+            gather(rows, c.channels, 1.0f, {x.data + half, x.stride});
+        }
+        for (int64_t t = token + PANEL; t < token + 2 * PANEL && t < c.count; ++t)
+            prefetch(c.x + t * c.x_stride, c.channels);
+        if (c.normalise) normalise(x, c.channels, c.eps);
+        apply_linear(c.first, 0, 0, c.gelu, x, hidden);
+        if (c.second.packed) apply_linear(c.second, 0, 0, false, hidden, last);
+        const Panel y = c.second.packed ? last : hidden;
+        for (int64_t half = 0; half < PANEL && token + half < c.count; half += LANES) {
+            const float *residual[LANES];
+            float *rows[LANES];
+            const int64_t from = token + half;
+            const int64_t count = c.count - from < LANES ? c.count - from : LANES;
+            for (int64_t t = 0; t < count; ++t) {
+                residual[t] = c.residual + (from + t) * c.residual_stride;
+                rows[t] = c.out + (from + t) * c.out_stride;
+            }
+            scatter({y.data + half, y.stride}, end.outputs, c.residual ? residual : nullptr, rows,
+                    count);
+        }
+    }
+};
+
+static int64_t tokens(const RestoreTokens *call, int64_t threads) {
+    const TokensWork work{call};
+    const int64_t items = (call->count + PANEL - 1) / PANEL;
+    return !run_in_parallel(threads, items, work.scratch(), TokensWork::run, &work);
+}
+
+}  // namespace ISA

@@ -1,0 +1,108 @@
+/* The C interface of the native kernels: float32 inference on CPUs.
+ *
+ * Nothing is kept between calls. All lengths and strides count floats, not bytes. Maps are
+ * [B, H, W, C] with adjacent channels and any other strides. Pointers are to floats unless said.
+ * Every function returns 0, or 1 where memory for its work could not be had.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define RESTORE_API __declspec(dllexport)
+#else
+#define RESTORE_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised with every change of what follows, so that a stale build is refused, not misread. */
+#define RESTORE_ABI 3
+
+typedef struct {
+    float *data;
+    int64_t image, row, column; /* strides */
+} RestoreMap;
+
+/* y = W x + b for W in the layout of `restore_pack`, out of `outputs` by `inputs`. */
+typedef struct {
+    const float *packed;
+    const float *bias; /* [outputs]; with per_token [outputs, tokens padded to a panel] */
+    int64_t outputs, inputs;
+    int64_t per_token; /* whether each token of a window has its own bias */
+} RestoreLinear;
+
+/* Which pixels of a map a window holds, in an order of its own. */
+typedef struct {
+    int64_t tokens;
+    const int32_t *y, *x;    /* [tokens]: place in the window; with a halo also outside of it */
+    int64_t rows, columns;   /* from one window to the next */
+    int64_t shift_y, shift_x; /* by which the map is rolled up and left */
+    int64_t halo;            /* whether places outside of the map hold 0, instead of being rolled */
+    const int32_t *labels;   /* [4, label_stride]: piece of the image in windows inside, in the
+                                last column, in the last row, in both; NULL without a shift */
+    int64_t label_stride;    /* at least the tokens padded to a panel */
+} RestoreGrid;
+
+/* Windows, and how their queries see their keys. */
+typedef struct {
+    RestoreGrid query, key;
+    const float *bias;       /* [heads, bias_stride], times log2 e */
+    int64_t bias_stride;
+    const int32_t *key_at;   /* [tokens]: bias of key b and query a is bias[key_at[b] + a], and is
+                                memory also for queries up to the next whole panel */
+} RestoreWindows;
+
+/* Queries, keys and values of the same windows, from one map. */
+typedef struct {
+    RestoreMap x, residual, out; /* residual.data may be NULL */
+    int64_t images, height, width, channels, heads;
+    RestoreWindows windows;
+    RestoreLinear qkv, proj;     /* queries come out of qkv times scale * log2 e */
+    int64_t normalise;           /* whether tokens are centred and scaled first */
+    float eps;
+} RestoreBranch;
+
+/* Attention alone; queries, keys and values of a head lie at head * channels / heads. */
+typedef struct {
+    RestoreMap query, key, value, out;
+    int64_t images, height, width, channels, heads; /* height and width of query and out */
+    RestoreWindows windows;
+    const int64_t *chosen;       /* [count] windows to compute, or NULL for all */
+    int64_t count;
+    float scale;                 /* of the products, times log2 e */
+} RestoreAttention;
+
+/* Tokens [count, channels], each at its stride; see `tokens.h` for the order of what is done. */
+typedef struct {
+    const float *x;
+    const float *residual;       /* [count, outputs of the last layer], or NULL */
+    float *out;
+    int64_t count, channels;
+    int64_t x_stride, residual_stride, out_stride;
+    RestoreLinear first, second; /* second.packed may be NULL */
+    int64_t normalise, gelu;     /* gelu: behind the first layer */
+    float eps;
+} RestoreTokens;
+
+/* Instruction sets, by number: 0 portable, 1 AVX2 with FMA, 2 AVX-512. */
+RESTORE_API int64_t restore_abi(void);
+RESTORE_API int64_t restore_best_isa(void);
+RESTORE_API int64_t restore_has_isa(int64_t isa);
+/* Tokens that are computed at once; biases per token are padded to a multiple. */
+RESTORE_API int64_t restore_panel(int64_t isa);
+/* Reorder a matrix [outputs, inputs] with adjacent inputs; `packed` has as many floats. */
+RESTORE_API void restore_pack(
+    int64_t isa, const float *weight, int64_t outputs, int64_t inputs, float *packed);
+/* A number that changes with any one of `count` floats, and with several of them as good as surely.
+   That of the same floats differs from one instruction set to another. */
+RESTORE_API uint64_t restore_digest(int64_t isa, const float *data, int64_t count);
+RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
+RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);
+RESTORE_API int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,96 @@
+// Tokens in and out of panels: from [token][channel] in maps to [channel][token] and back.
+#pragma once
+
+#include "tiles.h"
+
+namespace ISA {
+
+// The first and the last vector of a row overlap where its length is no multiple of LANES.
+INLINE int64_t vectors_in(int64_t channels) { return (channels + LANES - 1) / LANES; }
+INLINE int64_t vector_start(int64_t channels, int64_t index) {
+    const int64_t last = channels - LANES;
+    return index * LANES < last ? index * LANES : last;
+}
+
+// Have the cache fetch a token that is needed soon.
+INLINE void prefetch(const float *row, int64_t channels) {
+    for (int64_t c = 0; c < channels; c += 16) __builtin_prefetch(row + c);
+    __builtin_prefetch(row + channels - 1);
+}
+
+// LANES tokens at rows[0], rows[1], ... to out.data[channel * out.stride + token].
+static void gather(const float *const *rows, int64_t channels, float scale, Panel out) {
+    if (channels < LANES) {
+        for (int64_t c = 0; c < channels; ++c)
+            for (int64_t t = 0; t < LANES; ++t) out.data[c * out.stride + t] = rows[t][c] * scale;
+        return;
+    }
+    for (int64_t i = 0; i < vectors_in(channels); ++i) {
+        const int64_t c = vector_start(channels, i);
+        Vector v[LANES];
+        UNROLL for (int t = 0; t < LANES; ++t) v[t] = load(rows[t] + c);
+        transpose(v);
+        UNROLL for (int j = 0; j < LANES; ++j) store(out.data + (c + j) * out.stride, v[j] * scale);
+    }
+}
+
+// The first `count` of LANES tokens back to their rows, plus what lies at `residual`'s, if anything.
+static void scatter(Panel y, int64_t channels, const float *const *residual, float *const *rows,
+                    int64_t count) {
+    if (channels < LANES) {
+        for (int64_t t = 0; t < count; ++t)
+            for (int64_t c = 0; c < channels; ++c)
+                rows[t][c] = y.data[c * y.stride + t] + (residual ? residual[t][c] : 0.0f);
+        return;
+    }
+    for (int64_t i = 0; i < vectors_in(channels); ++i) {
+        const int64_t c = vector_start(channels, i);
+        Vector v[LANES];
+        UNROLL for (int j = 0; j < LANES; ++j) v[j] = load(y.data + (c + j) * y.stride);
+        transpose(v);
+        if (residual) {
+            UNROLL for (int t = 0; t < LANES; ++t) {
+                if (t < count) store(rows[t] + c, v[t] + load(residual[t] + c));
+            }
+        } else {
+            UNROLL for (int t = 0; t < LANES; ++t) {
+                if (t < count) store(rows[t] + c, v[t]);
+            }
+        }
+    }
+}
+
+// Centre and scale each token over its channels. Weight and bias of the norm are in those of the
+// linear layer behind it.
+static void normalise(Panel x, int64_t channels, float eps) {
+    const float share = 1.0f / static_cast<float>(channels);
+    for (int64_t half = 0; half < ACROSS; ++half) {
+        float *data = x.data + half * LANES;
+        Vector sums[4] = {};
+        int64_t c = 0;
+        for (; c + 4 <= channels; c += 4)
+            UNROLL for (int i = 0; i < 4; ++i) sums[i] += load(data + (c + i) * x.stride);
+        for (; c < channels; ++c) sums[0] += load(data + c * x.stride);
+        const Vector mean = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * share;
+        Vector squares[4] = {};
+        for (c = 0; c + 4 <= channels; c += 4)
+            UNROLL for (int i = 0; i < 4; ++i) {
+                const Vector d = load(data + (c + i) * x.stride) - mean;
+                squares[i] += d * d;
+            }
+        for (; c < channels; ++c) {
+            const Vector d = load(data + c * x.stride) - mean;
+            squares[0] += d * d;
+        }
+        const Vector variance =
+            ((squares[0] + squares[1]) + (squares[2] + squares[3])) * share + eps;
+        Vector factor;
+        for (int i = 0; i < LANES; ++i) factor[i] = 1.0f / __builtin_sqrtf(variance[i]);
+        for (c = 0; c < channels; ++c) {
+            float *row = data + c * x.stride;
+            store(row, (load(row) - mean) * factor);
+        }
+    }
+}
+
+}  // namespace ISA

@@ -1,0 +1,153 @@
+// Vectors of LANES floats and arithmetic on them, once for all instruction sets.
+//
+// Included by one file for each set, which defines LANES and ISA, the namespace that keeps its code
+// from being mixed up with that of other sets by the linker.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#define INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+namespace ISA {
+
+typedef float Vector __attribute__((vector_size(LANES * 4)));
+typedef int32_t Integers __attribute__((vector_size(LANES * 4)));
+typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
+typedef uint32_t UnalignedWords __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef float Unaligned __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t UnalignedIntegers __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+
+constexpr int64_t ACROSS = 2;               // vectors of tokens that a tile holds side by side
+constexpr int64_t PANEL = ACROSS * LANES;   // tokens
+constexpr float LOG2_E = 1.44269504088896341f;
+
+INLINE Vector load(const float *from) { return *reinterpret_cast<const Unaligned *>(from); }
+INLINE void store(float *to, Vector v) { *reinterpret_cast<Unaligned *>(to) = v; }
+INLINE Integers load(const int32_t *from) {
+    return *reinterpret_cast<const UnalignedIntegers *>(from);
+}
+// value - 0, which compilers drop; value + 0 would be computed, as it turns -0 into 0
+INLINE Vector splat(float value) { return value - Vector{}; }
+INLINE Vector greater(Vector a, Vector b) { return a > b ? a : b; }
+INLINE Vector lesser(Vector a, Vector b) { return a < b ? a : b; }
+
+// 2^x for x <= 0 to about one unit in the last place; as good as 0 from x = -126 on.
+INLINE Vector exp2_below_zero(Vector x) {
+    x = greater(x, splat(-126.0f));
+    // adding 1.5 * 2^23 leaves the nearest integer in the lowest bits
+    const Vector magic = splat(12582912.0f);
+    const Vector rounded = x + magic;
+    const Vector f = x - (rounded - magic);  // -0.5 to 0.5
+    // minimax of the relative error on that interval, 1.9e-9
+    Vector p = splat(0.0001534581242594868f);
+    p = p * f + 0.0013399930903688073f;
+    p = p * f + 0.009618489071726799f;
+    p = p * f + 0.05550328642129898f;
+    p = p * f + 0.24022646248340607f;
+    p = p * f + 0.6931471824645996f;
+    p = p * f + 1.0f;
+    const Integers exponent = reinterpret_cast<Integers>(rounded) << 23;
+    return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + exponent);
+}
+
+// x (1 + erf(x / sqrt 2)) / 2. The share (1 + erf) / 2 is exact to 1.1e-7, and 0 or 1 beyond 5.4.
+INLINE Vector gelu(Vector x) {
+    const Vector edge = splat(5.4f);
+    const Vector z = lesser(greater(x, -edge), edge);
+    const Vector t = z * z * (2.0f / (5.4f * 5.4f)) - 1.0f;
+    // share - 1/2 = z * p(z^2); in t, which runs from -1 to 1, rounding does not add up
+    Vector p = splat(0.00039285901584662497f);
+    p = p * t - 0.0010283689480274916f;
+    p = p * t + 0.0008749329135753214f;
+    p = p * t - 0.0011864100815728307f;
+    p = p * t + 0.003658923553302884f;
+    p = p * t - 0.0067153386771678925f;
+    p = p * t + 0.009651195257902145f;
+    p = p * t - 0.013963320292532444f;
+    p = p * t + 0.019645145162940025f;
+    p = p * t - 0.025746457278728485f;
+    p = p * t + 0.0321165956556797f;
+    p = p * t - 0.039206814020872116f;
+    p = p * t + 0.048499591648578644f;
+    p = p * t - 0.06532805413007736f;
+    p = p * t + 0.13092811405658722f;
+    const Vector share = z * p + 0.5f;
+    const Vector settled = x <= -edge ? Vector{} : share;
+    return x * (x >= edge ? splat(1.0f) : settled);
+}
+
+// Turn rows into columns: v[i][j] becomes v[j][i].
+#if LANES == 16
+INLINE void transpose(Vector (&v)[16]) {
+    Vector w[16];
+    UNROLL for (int i = 0; i < 16; i += 2) {  // pairs of rows, in each quarter
+        w[i] = __builtin_shufflevector(
+            v[i], v[i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+        w[i + 1] = __builtin_shufflevector(
+            v[i], v[i + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4) {  // fours of rows, in each quarter
+        UNROLL for (int j = 0; j < 2; ++j) {
+            v[i + 2 * j] = __builtin_shufflevector(
+                w[i + j], w[i + j + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+            v[i + 2 * j + 1] = __builtin_shufflevector(
+                w[i + j], w[i + j + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+        }
+    }
+    UNROLL for (int i = 0; i < 4; ++i) {  // quarters of rows 0, 4, 8 and 12
+        const Vector a = v[i], b = v[i + 4], c = v[i + 8], d = v[i + 12];
+        const Vector ab0 = __builtin_shufflevector(
+            a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+        const Vector ab1 = __builtin_shufflevector(
+            a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+        const Vector cd0 = __builtin_shufflevector(
+            c, d, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+        const Vector cd1 = __builtin_shufflevector(
+            c, d, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+        w[i] = __builtin_shufflevector(
+            ab0, cd0, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+        w[i + 8] = __builtin_shufflevector(
+            ab0, cd0, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+        w[i + 4] = __builtin_shufflevector(
+            ab1, cd1, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+        w[i + 12] = __builtin_shufflevector(
+            ab1, cd1, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    }
+    UNROLL for (int i = 0; i < 16; ++i) v[i] = w[i];
+}
+#elif LANES == 8
+INLINE void transpose(Vector (&v)[8]) {
+    Vector w[8];
+    UNROLL for (int i = 0; i < 8; i += 2) {
+        w[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        w[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    UNROLL for (int i = 0; i < 8; i += 4) {
+        UNROLL for (int j = 0; j < 2; ++j) {
+            v[i + 2 * j] = __builtin_shufflevector(w[i + j], w[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            v[i + 2 * j + 1] =
+                __builtin_shufflevector(w[i + j], w[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    }
+    UNROLL for (int i = 0; i < 4; ++i) {
+        const Vector a = v[i], b = v[i + 4];
+        v[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
+        v[i + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+#else
+INLINE void transpose(Vector (&v)[4]) {
+    const Vector a = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5);
+    const Vector b = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+    const Vector c = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+    const Vector d = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    v[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    v[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    v[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    v[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+#endif
+
+}  // namespace ISA

@@ -1,0 +1,248 @@
+"""The native kernels' library: finding it, its C interface, and when it cannot run a call."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Mapping
+from ctypes import POINTER, Structure, c_float, c_int64, c_uint64, c_void_p
+from pathlib import Path as FilePath
+
+import torch
+from torch import Tensor
+from torch._C._functorch import maybe_current_level
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from restore.kernels.dispatch import Path
+from restore.kernels.precision import autocast_dtype
+
+ABI = 3  # RESTORE_ABI of native/restore_native.h, whose structures follow
+FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
+ISAS = ("portable", "AVX2", "AVX-512")
+WIDEST_PANEL = 32  # tokens that any instruction set computes at once
+
+
+class Map(Structure):
+    """A map [B, H, W, C] whose channels are adjacent."""
+
+    _fields_ = (("data", c_void_p), ("image", c_int64), ("row", c_int64), ("column", c_int64))
+
+
+class Linear(Structure):
+    """A linear layer whose weight is packed."""
+
+    _fields_ = (
+        ("packed", c_void_p),
+        ("bias", c_void_p),
+        ("outputs", c_int64),
+        ("inputs", c_int64),
+        ("per_token", c_int64),
+    )
+
+
+class Grid(Structure):
+    """Pixels and labels of windows."""
+
+    _fields_ = (
+        ("tokens", c_int64),
+        ("y", c_void_p),
+        ("x", c_void_p),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("shift_y", c_int64),
+        ("shift_x", c_int64),
+        ("halo", c_int64),
+        ("labels", c_void_p),
+        ("label_stride", c_int64),
+    )
+
+
+class Windows(Structure):
+    """Windows of queries and keys, and the biases between them."""
+
+    _fields_ = (
+        ("query", Grid),
+        ("key", Grid),
+        ("bias", c_void_p),
+        ("bias_stride", c_int64),
+        ("key_at", c_void_p),
+    )
+
+
+class Branch(Structure):
+    """A call of `restore_branch`."""
+
+    _fields_ = (
+        ("x", Map),
+        ("residual", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("heads", c_int64),
+        ("windows", Windows),
+        ("qkv", Linear),
+        ("proj", Linear),
+        ("normalise", c_int64),
+        ("eps", c_float),
+    )
+
+
+class Attention(Structure):
+    """A call of `restore_attention`."""
+
+    _fields_ = (
+        ("query", Map),
+        ("key", Map),
+        ("value", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("heads", c_int64),
+        ("windows", Windows),
+        ("chosen", c_void_p),
+        ("count", c_int64),
+        ("scale", c_float),
+    )
+
+
+class Tokens(Structure):
+    """A call of `restore_tokens`."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("residual", c_void_p),
+        ("out", c_void_p),
+        ("count", c_int64),
+        ("channels", c_int64),
+        ("x_stride", c_int64),
+        ("residual_stride", c_int64),
+        ("out_stride", c_int64),
+        ("first", Linear),
+        ("second", Linear),
+        ("normalise", c_int64),
+        ("gelu", c_int64),
+        ("eps", c_float),
+    )
+
+
+class Library:
+    """The library for one instruction set.
+
+    Args:
+        functions: as loaded.
+        isa: index in `ISAS`.
+    """
+
+    def __init__(self, functions: ctypes.CDLL, isa: int) -> None:
+        self._functions = functions
+        self.isa = isa
+        self.panel: int = functions.restore_panel(isa)
+
+    def pack(self, weight: Tensor) -> Tensor:
+        """The numbers of a matrix [outputs, inputs] in the order that the kernels read them."""
+        weight = weight.contiguous()
+        packed = torch.empty(weight.numel(), dtype=torch.float32)
+        self._functions.restore_pack(self.isa, weight.data_ptr(), *weight.shape, packed.data_ptr())
+        return packed
+
+    def digest(self, x: Tensor) -> int:
+        """A number that changes with the values of x, which is float32."""
+        x = x.contiguous()
+        return int(self._functions.restore_digest(self.isa, x.data_ptr(), x.numel()))
+
+    def run(self, name: str, call: Structure) -> None:
+        """Run one of the ops in as many threads as PyTorch would use.
+
+        Raises:
+            MemoryError: there is none for its work.
+        """
+        function = getattr(self._functions, name)
+        if function(self.isa, ctypes.byref(call), torch.get_num_threads()):
+            raise MemoryError(f"{name}: no memory for windows of {call.channels} channels")
+
+
+@functools.cache
+def loaded() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or None and why there is none."""
+    if not FILE.is_file():
+        return None, "the native library is not built"
+    try:
+        functions = ctypes.CDLL(str(FILE))
+    except OSError as error:
+        return None, f"the native library does not load: {error}"
+    functions.restore_abi.restype = c_int64
+    if functions.restore_abi() != ABI:
+        return None, f"{FILE} is of another version; build it again"
+    for name, arguments in {
+        "restore_best_isa": [],
+        "restore_has_isa": [c_int64],
+        "restore_panel": [c_int64],
+        "restore_branch": [c_int64, POINTER(Branch), c_int64],
+        "restore_attention": [c_int64, POINTER(Attention), c_int64],
+        "restore_tokens": [c_int64, POINTER(Tokens), c_int64],
+    }.items():
+        function = getattr(functions, name)
+        function.restype, function.argtypes = c_int64, arguments
+    functions.restore_digest.restype = c_uint64
+    functions.restore_digest.argtypes = [c_int64, c_void_p, c_int64]
+    functions.restore_pack.restype = None
+    functions.restore_pack.argtypes = [c_int64, c_void_p, c_int64, c_int64, c_void_p]
+    return functions, ""
+
+
+@functools.cache
+def library(isa: int | None = None) -> Library:
+    """The library for an instruction set that this CPU has, by default its best.
+
+    Raises:
+        LookupError: there is no library, or the CPU lacks the set.
+    """
+    functions, why = loaded()
+    if functions is None:
+        raise LookupError(why)
+    if isa is None:
+        isa = int(functions.restore_best_isa())
+    if not functions.restore_has_isa(isa):
+        raise LookupError(f"this CPU has no {ISAS[isa]}")
+    return Library(functions, isa)
+
+
+def with_native(
+    refusals: Mapping[Path, str | None], x: Tensor, *others: Tensor | None
+) -> dict[Path, str | None]:
+    """The refusals of an op, and that of its native kernel; see `native_refuses`."""
+    native = native_refuses(x, *others)
+    return {"triton": refusals["triton"], "native": native, "torch": refusals["torch"]}
+
+
+def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
+    """Why no native kernel can run on these tensors, or None if one may.
+
+    Args:
+        x: the map or the tokens.
+        others: weights and whatever else a gradient may be wanted of.
+    """
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return "it is no part of graphs that are traced"
+    if loaded()[0] is None:
+        return loaded()[1]
+    given = [x, *(other for other in others if other is not None)]
+    for tensor in given:
+        if tensor.device.type != "cpu":
+            return f"it is for CPUs and this is on {tensor.device.type}"
+        if tensor.dtype != torch.float32:
+            return f"it computes float32, and this is {tensor.dtype}"
+        if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
+            kind = f"{type(tensor).__name__} of {tensor.layout}"
+            return f"it computes plain tensors, and this is a {kind}"
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
+        return "an input needs a gradient; it has no backward"
+    if autocast_dtype(x) is not None:
+        return "autocast asks for other arithmetic"
+    if is_in_torch_dispatch_mode() or maybe_current_level() is not None:
+        return "a dispatch mode or a transform wants to see stock ops"
+    return None

@@ -1,0 +1,199 @@
+"""The native path of the ops: arguments for the library, which computes in float32 on the CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from restore.kernels import native_library
+from restore.kernels.fused_reference import MlpLayers, NormedLinear
+from restore.kernels.native_library import Library, library
+from restore.kernels.native_weights import LOG2_E, Packed, packed_linear, windows_argument
+from restore.kernels.native_windows import (
+    Layout,
+    layout,
+    overlapping_layout,
+    permuted_layout,
+)
+from restore.kernels.reference import cells_of
+from restore.kernels.window_attention_branch_reference import Call
+from restore.kernels.windows import Size
+
+
+def window_attention_branch(call: Call) -> Tensor:
+    """See `window_attention_branch.window_attention_branch`."""
+    lib, w = library(), call.weights
+    x, residual = _adjacent(call.x), call.residual
+    residual = None if residual is None else _adjacent(residual)
+    qkv = packed_linear(
+        lib,
+        w.qkv_weight,
+        w.qkv_bias,
+        w.norm_weight,
+        w.norm_bias,
+        vectors=w.vectors,
+        window_size=call.window_size,
+        queries=call.scale * LOG2_E,
+    )
+    proj = packed_linear(lib, w.proj_weight, w.proj_bias)
+    out = torch.empty(x.shape)
+    its = layout(call.window_size, call.shift)
+    its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
+    argument = native_library.Branch(
+        _map(x),
+        native_library.Map() if residual is None else _map(residual),
+        _map(out),
+        *x.shape,
+        call.num_heads,
+        its_windows,
+        qkv.argument,
+        proj.argument,
+        w.norm_weight is not None,
+        call.eps,
+    )
+    if x.numel():
+        lib.run("restore_branch", argument)
+    del alive
+    return out
+
+
+def window_attention(
+    qkv: Tensor,
+    table: Tensor,
+    window_size: Size,
+    shift: Size,
+    num_heads: int,
+    scale: float,
+    windows: Tensor | None = None,
+) -> Tensor:
+    """See `window_attention.window_attention`."""
+    query, key, value = _adjacent(qkv).unbind(3)
+    its, name = layout(window_size, shift), ("window", window_size)
+    return _attention(query, key, value, its, name, table, num_heads, scale, windows)
+
+
+def overlapping_attention(
+    qkv: Tensor, table: Tensor, window_size: Size, halo: Size, num_heads: int, scale: float
+) -> Tensor:
+    """See `overlapping_attention.overlapping_attention`."""
+    query, key, value = _adjacent(qkv).unbind(3)
+    its, name = overlapping_layout(window_size, halo), ("overlapping", window_size, halo)
+    return _attention(query, key, value, its, name, table, num_heads, scale)
+
+
+def permuted_attention(
+    q: Tensor,
+    kv: Tensor,
+    table: Tensor,
+    window_size: Size,
+    shift: Size,
+    num_heads: int,
+    scale: float,
+) -> Tensor:
+    """See `permuted_attention.permuted_attention`."""
+    if any(shift):
+        kv = torch.roll(kv, (-shift[0], -shift[1]), dims=(1, 2))
+    key, value = _adjacent(cells_of(kv)).unbind(3)
+    its, name = permuted_layout(window_size, shift), ("permuted", window_size)
+    return _attention(_adjacent(q), key, value, its, name, table, num_heads, scale)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    its: Layout,
+    name: tuple[object, ...],
+    table: Tensor,
+    num_heads: int,
+    scale: float,
+    windows: Tensor | None = None,
+) -> Tensor:
+    """Attention from [B, H, W, C] with adjacent channels to the same, in all windows or some."""
+    b, h, w, c = query.shape
+    every = b * (h // its.query.step[0]) * (w // its.query.step[1])
+    out = torch.empty(b, h, w, c)
+    if windows is not None:
+        out.zero_()
+        # negative numbers count from the end, and others than there are raise IndexError
+        windows = torch.arange(every)[windows]
+    its_windows, alive = windows_argument(name, its, table)
+    argument = native_library.Attention(
+        *map(_map, (query, key, value, out)),
+        *(b, h, w, c),
+        num_heads,
+        its_windows,
+        0 if windows is None else windows.data_ptr(),
+        every if windows is None else windows.numel(),
+        scale * LOG2_E,
+    )
+    if out.numel():
+        library().run("restore_attention", argument)
+    del alive
+    return out
+
+
+def mlp(x: Tensor, layers: MlpLayers, eps: float, residual: bool) -> Tensor:
+    """See `mlp.mlp`."""
+    lib = library()
+    second = packed_linear(lib, layers.fc2_weight, layers.fc2_bias)
+    return _tokens(lib, x, layers.first, eps, True, second, x if residual else None)
+
+
+def norm_linear(x: Tensor, layer: NormedLinear, eps: float, gelu: bool) -> Tensor:
+    """See `norm_linear.norm_linear`."""
+    return _tokens(library(), x, layer, eps, gelu, None, None)
+
+
+def linear_residual(y: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """See `linear_residual.linear_residual`."""
+    layer = NormedLinear(None, None, weight, bias)
+    return _tokens(library(), y, layer, 0.0, False, None, x)
+
+
+def _tokens(
+    lib: Library,
+    x: Tensor,
+    layer: NormedLinear,
+    eps: float,
+    gelu: bool,
+    second: Packed | None,
+    residual: Tensor | None,
+) -> Tensor:
+    """One linear layer or two for each token, with what stands around them."""
+    first = packed_linear(lib, layer.weight, layer.bias, layer.norm_weight, layer.norm_bias)
+    outputs = (second or first).outputs
+    out = torch.empty(*x.shape[:-1], outputs)
+    tokens = _flat(x)
+    added = None if residual is None else _flat(residual)
+    argument = native_library.Tokens(
+        tokens.data_ptr(),
+        0 if added is None else added.data_ptr(),
+        out.data_ptr(),
+        *tokens.shape,
+        tokens.stride(0),
+        0 if added is None else added.stride(0),
+        outputs,
+        first.argument,
+        native_library.Linear() if second is None else second.argument,
+        layer.norm_weight is not None,
+        gelu,
+        eps,
+    )
+    if out.numel():
+        lib.run("restore_tokens", argument)
+    return out
+
+
+def _adjacent(x: Tensor) -> Tensor:
+    """x itself, or a copy whose channels are adjacent."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _flat(x: Tensor) -> Tensor:
+    """[..., C] to [tokens, C] with adjacent channels, mostly without a copy."""
+    return _adjacent(x.reshape(-1, x.shape[-1]))
+
+
+def _map(x: Tensor) -> native_library.Map:
+    return native_library.Map(x.data_ptr(), *x.stride()[:3])

@@ -1,0 +1,362 @@
+"""The native kernels against the definitions, on every instruction set that this CPU has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import branch_cases
+import fused_cases
+import numpy as np
+import pytest
+import test_window_attention as core
+import torch
+from exactness import assert_as_exact_as
+from torch import Tensor, nn
+
+from restore.kernels import native_library, native_ops
+from restore.kernels.dispatch import Backend, BackendUnavailable
+from restore.kernels.mlp import mlp
+from restore.kernels.overlapping_attention import overlapping_attention
+from restore.kernels.permuted_attention import permuted_attention
+from restore.kernels.window_attention import window_attention
+from restore.kernels.windows import Size
+
+ISAS = range(len(native_library.ISAS))
+
+FUNCTIONS, WHY_NOT = native_library.loaded()
+pytestmark = pytest.mark.skipif(FUNCTIONS is None, reason=f"needs the native kernels: {WHY_NOT}")
+
+
+@pytest.fixture(params=ISAS, ids=native_library.ISAS, autouse=True)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The instruction set that the ops use."""
+    try:
+        library = native_library.library(request.param)
+    except LookupError as why:
+        pytest.skip(str(why))
+    monkeypatch.setattr(native_ops, "library", lambda: library)
+    return int(request.param)
+
+
+def assert_exact(
+    run: Callable[..., Tensor], definition: Callable[..., Tensor], tensors: list[Tensor]
+) -> None:
+    """Hold the kernel to twice the error of the definition in float32."""
+    truth, plain = definition(*(t.double() for t in tensors)), definition(*tensors)
+    assert_as_exact_as(plain, run(*tensors), truth)
+
+
+BRANCHES = [
+    branch_cases.Case((16, 24), (8, 8), (4, 4), 6, 30, images=2),  # SwinIR-M
+    branch_cases.Case((16, 8), (8, 8), (0, 0), 6, 10),  # SwinIR-S
+    branch_cases.Case((21, 14), (7, 7), (3, 3), 6, 30, images=2),  # its nets for JPEG
+    branch_cases.Case((32, 32), (16, 16), (8, 8), 6, 24),  # HAT-S
+    branch_cases.Case((16, 16), (16, 16), (8, 8), 2, 53, residual="none"),  # DRCT
+    branch_cases.Case((16, 32), (16, 16), (0, 8), 2, 35, residual="other"),  # ATD
+    branch_cases.Case((16, 32), (8, 8), (4, 4), 2, 16, without=()),  # Uformer's decoder
+    branch_cases.Case((16, 32), (4, 16), (2, 8), 3, 30, without=()),
+    branch_cases.Case((22, 44), (22, 22), (0, 11), 1, 5),
+    branch_cases.Case((12, 8), (4, 4), (2, 0), 1, 5, without=branch_cases.SMALL.without, images=3),
+    branch_cases.Case((6, 10), (3, 2), (1, 1), 5, 3, without=("norm_weight", "norm_bias")),
+    branch_cases.Case((4, 4), (1, 1), (0, 0), 1, 1, without=("qkv_bias", "proj_bias", "vectors")),
+]
+
+
+@pytest.mark.parametrize("case", BRANCHES, ids=str)
+def test_branches_are_as_exact_as_the_definition(case: branch_cases.Case) -> None:
+    tensors = list(case.draw(torch.float32).values())
+    assert_exact(case.run("native"), case.run("reference"), tensors)
+
+
+ATTENTIONS = [
+    *core.CASES,
+    core.Case((22, 22), (22, 22), (11, 11), 2, 30),
+    core.Case((32, 32), (16, 16), (8, 8), 2, 53),
+    core.Case((48, 8), (48, 4), (0, 2), 2, 16),
+    core.Case((4, 96), (2, 96), (1, 0), 2, 35),
+]
+
+
+@pytest.mark.parametrize("case", ATTENTIONS, ids=str)
+def test_attention_is_as_exact_as_the_definition(case: core.Case) -> None:
+    qkv, table = core.inputs(case, torch.float32)
+    assert_exact(core.ours(case, "native"), core.ours(case, "reference"), [qkv, table])
+
+
+def test_attention_in_some_windows() -> None:
+    case = core.Case((16, 24), (8, 8), (4, 4), 2, 20)
+    qkv, table = core.inputs(case, torch.float32)
+    chosen = torch.tensor([11, 0, 5])
+
+    def run(backend: Backend) -> Callable[..., Tensor]:
+        return lambda qkv, table: window_attention(
+            qkv, table, (8, 8), (4, 4), num_heads=2, windows=chosen, backend=backend
+        )
+
+    assert_exact(run("native"), run("reference"), [qkv, table])
+    chosen[1] = 12
+    with pytest.raises(IndexError, match="12"):
+        run("native")(qkv, table)
+
+
+def normal(*shapes: tuple[int, ...]) -> list[Tensor]:
+    """Standard normal tensors."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "halo", "heads", "head_dim"),
+    [
+        ((32, 16), (16, 16), (4, 4), 2, 30),  # HAT
+        ((14, 21), (7, 7), (3, 2), 2, 16),
+        ((4, 12), (4, 2), (0, 3), 3, 5),
+        ((6, 6), (2, 3), (5, 7), 1, 4),  # beyond the map on all sides
+    ],
+)
+def test_overlapping_attention_is_as_exact_as_the_definition(
+    size: Size, window: Size, halo: Size, heads: int, head_dim: int
+) -> None:
+    (wh, ww), (hh, hw) = window, halo
+    table = ((2 * (wh + hh) - 1) * (2 * (ww + hw) - 1), heads)
+    tensors = normal((2, *size, 3 * heads * head_dim), table)
+
+    def run(backend: Backend) -> Callable[..., Tensor]:
+        return lambda qkv, table: overlapping_attention(
+            qkv, table, window, halo, num_heads=heads, backend=backend
+        )
+
+    assert_exact(run("native"), run("reference"), tensors)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "shift", "heads", "head_dim"),
+    [
+        ((44, 44), (22, 22), (11, 11), 2, 30),  # SRFormer
+        ((16, 32), (16, 16), (8, 8), 6, 10),  # SRFormer-light
+        ((8, 12), (4, 6), (0, 3), 2, 8),
+        ((2, 4), (2, 2), (1, 0), 1, 4),
+    ],
+)
+def test_permuted_attention_is_as_exact_as_the_definition(
+    size: Size, window: Size, shift: Size, heads: int, head_dim: int
+) -> None:
+    c, rows = heads * head_dim, (window[0] - 1) * (window[1] - 1)
+    tensors = normal((2, *size, c), (2, *size, c // 2), (rows, heads))
+
+    def run(backend: Backend) -> Callable[..., Tensor]:
+        return lambda q, kv, table: permuted_attention(
+            q, kv, table, window, shift, num_heads=heads, backend=backend
+        )
+
+    assert_exact(run("native"), run("reference"), tensors)
+
+
+FUSED = [
+    fused_cases.Case((2, 3, 4, 5), 7),
+    fused_cases.Case((1, 9, 11, 60), 120),
+    fused_cases.Case((70, 180), 360, norm_bias=False),
+    fused_cases.Case((33, 53), 16, norm=False, norm_bias=False),
+    fused_cases.Case((31, 16), 15, bias=False),
+    fused_cases.Case((240,), 480, norm=False, norm_bias=False, bias=False),
+    fused_cases.Case((4, 1), 3),
+]
+
+
+@pytest.mark.parametrize("op", fused_cases.OPS)
+@pytest.mark.parametrize("case", FUSED, ids=str)
+def test_layers_are_as_exact_as_the_definition(case: fused_cases.Case, op: str) -> None:
+    given = fused_cases.taken(op, fused_cases.draw(case, torch.float32))
+    names, tensors = list(given), list(given.values())
+    native, definition = (
+        fused_cases.with_names(names, lambda t, b=backend: fused_cases.ours(t, op, b))
+        for backend in ("native", "reference")
+    )
+    assert_exact(native, definition, tensors)
+
+
+def test_gelu_far_from_zero() -> None:
+    x = torch.cat([torch.linspace(-7, 7, 2001), torch.tensor([-1e30, -100.0, 100.0, 1e30])])
+    one = torch.ones(1, 1)
+    y = native_ops.norm_linear(
+        x[:, None], native_ops.NormedLinear(None, None, one, None), 0.0, gelu=True
+    )[:, 0]
+    truth = torch.nn.functional.gelu(x.double())
+    # the share that x is multiplied by is exact to 1.1e-7, and what comes out is rounded once
+    allowed = x.double().abs() * 1.2e-7 + truth.abs() * 2**-24
+    assert bool((((y.double() - truth).abs() <= allowed) | (y == x)).all())
+    assert y[-4:].tolist() == [0.0, 0.0, 100.0, torch.tensor(1e30).item()]
+
+
+@pytest.mark.parametrize("op", fused_cases.OPS)
+def test_strides_change_nothing(op: str) -> None:
+    case = fused_cases.Case((2, 4, 5, 36), 20)
+    given = fused_cases.taken(op, fused_cases.draw(case, torch.float32))
+    wanted = fused_cases.ours({**dict.fromkeys(fused_cases.OPTIONAL), **given}, op, "native")
+    spread = {name: wide(t) for name, t in given.items()}
+    got = fused_cases.ours({**dict.fromkeys(fused_cases.OPTIONAL), **spread}, op, "native")
+    assert torch.equal(got, wanted)
+
+
+def wide(x: Tensor) -> Tensor:
+    """The same numbers, every second one of a larger tensor."""
+    return x.repeat_interleave(2, dim=-1)[..., ::2]
+
+
+def test_strides_of_a_branch_change_nothing() -> None:
+    case = branch_cases.Case((8, 16), (8, 8), (4, 4), 2, 20, residual="other", images=2)
+    given = case.draw(torch.float32)
+    wanted = case.run("native")(*given.values())
+    for name in ("x", "residual"):
+        channels_first = given[name].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        part = torch.cat([given[name]] * 2, dim=-1)[..., : case.channels]
+        for same in (wide(given[name]), channels_first, part):
+            assert torch.equal(case.run("native")(*{**given, name: same}.values()), wanted)
+
+
+def test_images_do_not_mix() -> None:
+    case = branch_cases.Case((21, 14), (7, 7), (3, 3), 2, 20, images=3)
+    given = case.draw(torch.float32)
+    whole = case.run("native")(*given.values())
+    for image in range(3):
+        alone = case.run("native")(*{**given, "x": given["x"][image : image + 1]}.values())
+        torch.testing.assert_close(whole[image : image + 1], alone, rtol=0, atol=0)
+
+
+def test_nothing_is_read_outside_of_the_inputs() -> None:
+    """Numbers beside the map and the weights are NaN, which would show."""
+    case = branch_cases.Case((7, 14), (7, 7), (3, 3), 1, 13)
+    given = case.draw(torch.float32)
+    wanted = case.run("native")(*given.values())
+    framed = {}
+    for name, t in given.items():
+        frame = torch.full((t.numel() + 128,), torch.nan)
+        framed[name] = frame[64:-64].view(t.shape)
+        framed[name].copy_(t)
+    assert torch.equal(case.run("native")(*framed.values()), wanted)
+
+
+@torch.no_grad()
+def test_empty_batches() -> None:
+    case = branch_cases.Case((8, 8), (4, 4), (2, 2), 2, 8)
+    given = case.draw(torch.float32)
+    none = {**given, "x": given["x"][:0]}
+    assert case.run("native")(*none.values()).shape == (0, 8, 8, 16)
+    assert mlp_of(nn.Linear(8, 8), torch.zeros(0, 8)).shape == (0, 8)
+
+
+def mlp_of(linear: nn.Linear, x: Tensor) -> Tensor:
+    weight, bias = linear.weight, linear.bias
+    return mlp(x, None, None, weight, bias, weight, bias, residual=False, backend="native")
+
+
+@torch.no_grad()
+def test_changed_weights_are_seen() -> None:
+    linear, x = nn.Linear(8, 8), torch.randn(5, 8)
+    first = mlp_of(linear, x)
+    linear.weight.mul_(2)
+    second = mlp_of(linear, x)
+    assert not torch.equal(first, second)
+    linear.weight.data = linear.weight / 2
+    torch.testing.assert_close(mlp_of(linear, x), first)
+
+
+def test_weights_of_inference_mode() -> None:
+    with torch.inference_mode():
+        linear, x = nn.Linear(8, 8), torch.randn(5, 8)
+        first = mlp_of(linear, x)
+        linear.bias += 1
+        assert not torch.equal(mlp_of(linear, x), first)
+
+
+def test_packed_weights_go_with_their_parameters() -> None:
+    from restore.kernels import native_weights
+
+    before = len(native_weights._KEPT)
+    with torch.no_grad():
+        linear, x = nn.Linear(8, 8), torch.randn(5, 8)
+        mlp_of(linear, x)
+        assert len(native_weights._KEPT) == before + 1
+        del linear
+    assert len(native_weights._KEPT) == before
+
+
+def test_what_it_refuses() -> None:
+    x, linear = torch.zeros(4, 8), nn.Linear(8, 8)
+    with pytest.raises(BackendUnavailable, match="needs a gradient; it has no backward"):
+        mlp_of(linear, x)
+    with torch.no_grad():
+        with pytest.raises(BackendUnavailable, match=r"this is torch\.float64"):
+            mlp_of(linear, x.double())
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            pytest.raises(BackendUnavailable, match="autocast asks for other arithmetic"),
+        ):
+            mlp_of(linear, x)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated:DeprecationWarning")
+@torch.no_grad()
+def test_a_trace_holds_stock_ops() -> None:
+    case = branch_cases.Case((8, 8), (4, 4), (2, 2), 2, 8)
+    given = case.draw(torch.float32)
+    graph = torch.jit.trace(case.run(), tuple(given.values()), check_trace=False)
+    given["x"] = given["x"] + 1
+    torch.testing.assert_close(graph(*given.values()), case.run("reference")(*given.values()))
+
+
+@torch.no_grad()
+def test_transforms_see_stock_ops() -> None:
+    linear, x = nn.Linear(8, 8), torch.randn(3, 5, 8)
+    weight, bias = linear.weight, linear.bias
+
+    def run(x: Tensor) -> Tensor:
+        return mlp(x, None, None, weight, bias, weight, bias, residual=True)
+
+    torch.testing.assert_close(torch.vmap(run)(x), run(x))
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+THREADED = branch_cases.Case((32, 64), (8, 8), (4, 4), 2, 20)
+
+
+def test_threads_change_nothing(two_threads: None) -> None:
+    tensors = list(THREADED.draw(torch.float32).values())
+    torch.set_num_threads(1)
+    wanted = THREADED.run("native")(*tensors)
+    torch.set_num_threads(2)
+    for _ in range(50):
+        assert torch.equal(THREADED.run("native")(*tensors), wanted)
+
+
+def test_several_python_threads(two_threads: None) -> None:
+    tensors = list(THREADED.draw(torch.float32).values())
+    wanted = THREADED.run("native")(*tensors)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: THREADED.run("native")(*tensors), range(40)))
+    assert all(torch.equal(one, wanted) for one in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_computes(two_threads: None) -> None:
+    """With one thread, as those of the pool are not in it."""
+    tensors, run = list(THREADED.draw(torch.float32).values()), THREADED.run("native")
+    wanted = run(*tensors)
+    child = os.fork()
+    if child == 0:
+        # nothing else by PyTorch, whose own threads do not outlive a fork either
+        same = np.array_equal(run(*tensors).numpy(), wanted.numpy())
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(run(*tensors), wanted)

@@ -1,0 +1,74 @@
+"""The native kernels under sanitizers: nothing outside a buffer, no race, nothing undefined."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for the sanitizers of GCC on Linux"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
+]
+FLAGS = ("-std=gnu++17", "-O1", "-g", "-Wno-psabi", "-ffp-contract=fast", "-pthread")
+HERE = Path(__file__).parent
+
+
+def compiled(root: Path, out: Path, *arguments: str | Path) -> Path:
+    """What becomes of the library's sources with more arguments of the compiler."""
+    sources = sorted((root / "kernels" / "native").glob("*.cpp"))
+    command = ["g++", *FLAGS, "-I", root / "kernels" / "native", *arguments, *sources, "-o", out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "cannot find" in done.stderr:
+        pytest.skip("needs the sanitizers of g++")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def runtime(name: str) -> str:
+    """Where the compiler has a sanitizer's library."""
+    command = ["g++", f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_addresses_and_arithmetic(root: Path, tmp_path: Path) -> None:
+    """Every test of the kernels once more, with a library that looks at each step."""
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-shared", "-fPIC")
+    library = compiled(root, tmp_path / "native.so", *flags)
+    run = (
+        "import pathlib, sys, pytest\n"
+        "from restore.kernels import native_library\n"
+        f"native_library.FILE = pathlib.Path({str(library)!r})\n"
+        # a sanitized process cannot be forked well; and this is not about threads
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-k', 'not fork and not threads', "
+        f"{str(HERE / 'test_native.py')!r}]))\n"
+    )
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
+        # Python keeps memory to its end
+        "ASAN_OPTIONS": "detect_leaks=0,verify_asan_link_order=0",
+        "PYTHONPATH": str(root),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert " passed" in done.stdout
+
+
+def test_threads(root: Path, tmp_path: Path) -> None:
+    flags = ("-fsanitize=thread", HERE / "native_threads.cpp")
+    program = compiled(root, tmp_path / "threads", *flags)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
