@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 import torch
 from torch import Tensor
 from torch._C._functorch import maybe_current_level
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from restore.kernels.dispatch import Path
@@ -145,7 +146,7 @@ class Library:
     def pack(self, weight: Tensor) -> Tensor:
         """The numbers of a matrix [outputs, inputs] in the order that the kernels read them."""
         weight = weight.contiguous()
-        packed = torch.empty(weight.numel(), dtype=torch.float32)
+        packed = weight.new_empty(weight.numel())
         self._functions.restore_pack(self.isa, weight.data_ptr(), *weight.shape, packed.data_ptr())
         return packed
 
@@ -241,6 +242,8 @@ def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
             return f"it computes plain tensors, and this is a {kind}"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         return "an input needs a gradient; it has no backward"
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives are taken; it has none"
     if autocast_dtype(x) is not None:
         return "autocast asks for other arithmetic"
     if is_in_torch_dispatch_mode() or maybe_current_level() is not None:

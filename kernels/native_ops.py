@@ -36,7 +36,7 @@ def window_attention_branch(call: Call) -> Tensor:
         queries=call.scale * LOG2_E,
     )
     proj = packed_linear(lib, w.proj_weight, w.proj_bias)
-    out = torch.empty(x.shape)
+    out = x.new_empty(x.shape)
     its = layout(call.window_size, call.shift)
     its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
     argument = native_library.Branch(
@@ -112,11 +112,11 @@ def _attention(
     """Attention from [B, H, W, C] with adjacent channels to the same, in all windows or some."""
     b, h, w, c = query.shape
     every = b * (h // its.query.step[0]) * (w // its.query.step[1])
-    out = torch.empty(b, h, w, c)
+    out = query.new_empty(b, h, w, c)
     if windows is not None:
         out.zero_()
         # negative numbers count from the end, and others than there are raise IndexError
-        windows = torch.arange(every)[windows]
+        windows = torch.arange(every, device=windows.device)[windows]
     its_windows, alive = windows_argument(name, its, table)
     argument = native_library.Attention(
         *map(_map, (query, key, value, out)),
@@ -163,7 +163,7 @@ def _tokens(
     """One linear layer or two for each token, with what stands around them."""
     first = packed_linear(lib, layer.weight, layer.bias, layer.norm_weight, layer.norm_bias)
     outputs = (second or first).outputs
-    out = torch.empty(*x.shape[:-1], outputs)
+    out = x.new_empty(*x.shape[:-1], outputs)
     tokens = _flat(x)
     added = None if residual is None else _flat(residual)
     argument = native_library.Tokens(

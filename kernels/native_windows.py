@@ -104,12 +104,17 @@ def overlapping_layout(window_size: Size, halo: Size) -> Layout:
 
 def _pairs(slow: int, fast: int) -> tuple[Tensor, Tensor]:
     """Both coordinates of all places: [slow * fast] int64 each."""
-    return torch.arange(slow).repeat_interleave(fast), torch.arange(fast).repeat(slow)
+    return _counted(slow).repeat_interleave(fast), _counted(fast).repeat(slow)
+
+
+def _counted(n: int) -> Tensor:
+    """0 to n - 1 on the CPU, whatever device is the default: what is cached serves every call."""
+    return torch.arange(n, device="cpu")
 
 
 def _biases(keys: int, offsets: int, queries: int) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates of a head's biases: [keys, 1, 1], [offsets, 1] and [queries] int64."""
-    key, offset, query = torch.arange(keys), torch.arange(offsets), torch.arange(queries)
+    key, offset, query = _counted(keys), _counted(offsets), _counted(queries)
     return key[:, None, None], offset[:, None], query
 
 
@@ -138,8 +143,9 @@ def _key_at(
 
 def _labels(y: Tensor, x: Tensor, window_size: Size, shift: Size) -> Tensor:
     (wh, ww), n = window_size, y.numel()
-    last_row, last_column = shift_labels(wh, wh, shift[0])[y], shift_labels(ww, ww, shift[1])[x]
-    labels = torch.zeros(4, n + -n % WIDEST_PANEL, dtype=torch.int32)
+    last_row = shift_labels(wh, wh, shift[0], y.device)[y]
+    last_column = shift_labels(ww, ww, shift[1], x.device)[x]
+    labels = last_row.new_zeros(4, n + -n % WIDEST_PANEL, dtype=torch.int32)
     labels[1, :n] = last_column
     labels[2, :n] = last_row
     labels[3, :n] = 3 * last_row + last_column

@@ -40,7 +40,7 @@ def forward(
     n_pixels = window_size[0] * window_size[1]
     x = rolled(qkv.flatten(3), shift)
     row_bytes = b * h * w * num_heads * qkv.element_size()  # logits of one query of each window
-    count = max(LOGIT_BYTES // row_bytes, FEWEST_QUERIES)
+    count = max(LOGIT_BYTES // max(row_bytes, 1), FEWEST_QUERIES)
     whole = None
     if count >= n_pixels:
         whole = dense_bias(bias_table, window_size).to(qkv.dtype)  # [heads, N, N]

@@ -96,7 +96,8 @@ static Vector exponentials(float *logits, Vector largest, int64_t keys) {
 
 // Attend from the PANEL queries from `query` on; `logits` holds head.keys * PANEL floats.
 static void attend(const Head &head, int64_t query, float *logits, Panel out) {
-    Vector largest[ACROSS] = {splat(-3e38f), splat(-3e38f)};
+    constexpr float LOWEST = -std::numeric_limits<float>::infinity();
+    Vector largest[ACROSS] = {splat(LOWEST), splat(LOWEST)};
     const int64_t key_tiles = count_tiles(head.keys);
     for (int64_t t = 0; t < key_tiles; ++t) {
         const int64_t first = tile_start(head.keys, key_tiles, t);

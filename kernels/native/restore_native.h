@@ -96,8 +96,8 @@ RESTORE_API int64_t restore_panel(int64_t isa);
 /* Reorder a matrix [outputs, inputs] with adjacent inputs; `packed` has as many floats. */
 RESTORE_API void restore_pack(
     int64_t isa, const float *weight, int64_t outputs, int64_t inputs, float *packed);
-/* A number that changes with any one of `count` floats, and with several of them as good as surely.
-   That of the same floats differs from one instruction set to another. */
+/* A number that changes with the bits of `count` floats, but for one change in billions. the same
+   floats differs from one instruction set to another. */
 RESTORE_API uint64_t restore_digest(int64_t isa, const float *data, int64_t count);
 RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
 RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);

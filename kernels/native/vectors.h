@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
@@ -33,9 +34,9 @@ INLINE Vector splat(float value) { return value - Vector{}; }
 INLINE Vector greater(Vector a, Vector b) { return a > b ? a : b; }
 INLINE Vector lesser(Vector a, Vector b) { return a < b ? a : b; }
 
-// 2^x for x <= 0 to about one unit in the last place; as good as 0 from x = -126 on.
+// 2^x for x <= 0 to about one unit in the last place; as good as 0 from x = -126 on, NaN for NaN.
 INLINE Vector exp2_below_zero(Vector x) {
-    x = greater(x, splat(-126.0f));
+    x = greater(splat(-126.0f), x);  // in this order, as a comparison with NaN takes the second
     // adding 1.5 * 2^23 leaves the nearest integer in the lowest bits
     const Vector magic = splat(12582912.0f);
     const Vector rounded = x + magic;

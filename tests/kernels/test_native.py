@@ -14,9 +14,11 @@ import test_window_attention as core
 import torch
 from exactness import assert_as_exact_as
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
-from restore.kernels import native_library, native_ops
+from restore.kernels import native_library, native_ops, native_windows
 from restore.kernels.dispatch import Backend, BackendUnavailable
+from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import mlp
 from restore.kernels.overlapping_attention import overlapping_attention
 from restore.kernels.permuted_attention import permuted_attention
@@ -261,6 +263,81 @@ def test_changed_weights_are_seen() -> None:
     assert not torch.equal(first, second)
     linear.weight.data = linear.weight / 2
     torch.testing.assert_close(mlp_of(linear, x), first)
+
+
+EDITS: dict[str, Callable[[Tensor], object]] = {
+    "negated": lambda w: w.neg_(),
+    "doubled": lambda w: w.mul_(2),
+    "halved": lambda w: w.mul_(0.5),
+    "turned over": lambda w: w.copy_(w.flip(0)),
+    "rows rolled": lambda w: w.copy_(w.roll(1, 0)),
+    "one sign": lambda w: w[-1, -1].neg_(),
+}
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (192, 64), (256, 128), (96, 96), (128, 512), (7, 5)])
+@pytest.mark.parametrize("edit", EDITS)
+def test_no_edit_is_missed(edit: str, shape: tuple[int, int]) -> None:
+    """Changes of all words alike are those that a sum of products may miss."""
+    generator = torch.Generator().manual_seed(0)
+    outputs, inputs = shape
+    y, x = torch.randn(9, inputs, generator=generator), torch.randn(9, outputs, generator=generator)
+    weight = torch.randn(shape, generator=generator)
+    linear_residual(y, weight, None, x, backend="native")
+    EDITS[edit](weight)
+    got = linear_residual(y, weight, None, x, backend="native")
+    assert torch.equal(got, linear_residual(y, weight.clone(), None, x, backend="native"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", ["query", "key", "table"])
+def test_numbers_that_are_none_stay_so(place: str, value: float) -> None:
+    """Where the definition gives NaN, a plausible picture would hide it."""
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(1, 8, 8, 3, 12, generator=generator)
+    table = torch.randn(49, 2, generator=generator)
+    if place == "table":
+        table[24, 1] = value  # of every pixel with itself
+    else:
+        qkv[0, 1, 2, ("query", "key").index(place), 3] = value
+
+    def run(backend: Backend) -> Tensor:
+        return window_attention(qkv, table, (4, 4), (2, 2), num_heads=2, backend=backend)
+
+    assert torch.equal(run("native").isnan(), run("reference").isnan())
+
+
+def test_logits_that_overflow_are_not_hidden() -> None:
+    qkv = torch.full((1, 4, 4, 3, 8), 1e20)
+    given = (qkv, torch.zeros(49, 1), (4, 4))
+    assert window_attention(*given, num_heads=1, backend="native").isnan().all()
+
+
+def test_defaults_of_the_process_change_nothing() -> None:
+    case = branch_cases.Case((8, 8), (4, 4), (2, 2), 2, 5)
+    tensors = list(case.draw(torch.float32).values())
+    wanted = case.run("native")(*tensors)
+    native_windows.layout.cache_clear()
+    copies = [t.clone() for t in tensors]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            got = case.run("native")(*copies)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert got.device.type == "cpu"
+    assert torch.equal(got, wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of PyTorch's own
+def test_forward_derivatives_are_left_to_stock_ops() -> None:
+    y, x, weight = torch.randn(5, 8), torch.randn(5, 6), torch.randn(6, 8)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(y, torch.ones_like(y))
+        with pytest.raises(BackendUnavailable, match="forward-mode"):
+            linear_residual(dual, weight, None, x, backend="native")
+        tangent = forward_ad.unpack_dual(linear_residual(dual, weight, None, x)).tangent
+    torch.testing.assert_close(tangent, torch.ones_like(y) @ weight.T)
 
 
 def test_weights_of_inference_mode() -> None:

@@ -332,3 +332,10 @@ def test_masked_logits_are_those_of_the_published_nets() -> None:
     y = ours(case, "reference")(qkv, torch.zeros(3, 1, dtype=torch.float64))
     assert reference.MASKED == -100.0
     assert math.isclose(y[0, 0, 0, 0].item(), math.exp(-100), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_no_images_give_none(backend: Backend) -> None:
+    qkv, table = torch.empty(0, 8, 8, 3, 12), torch.zeros(49, 2)
+    y = window_attention(qkv, table, (4, 4), (2, 2), num_heads=2, backend=backend)
+    assert y.shape == (0, 8, 8, 12)
