@@ -12,6 +12,7 @@ import sys
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 SOURCES = ("library", "parallel", "isa_avx512", "isa_avx2", "isa_portable")
 HEADERS = (
@@ -32,6 +33,17 @@ class BuildLibrary(build_ext):
     def get_ext_filename(self, fullname: str) -> str:
         """Its path, with no mark of the Python that built it."""
         return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build it; where that fails leave none of an earlier state, which would run instead."""
+        try:
+            super().build_extension(ext)
+        except Exception:
+            in_place = os.path.join("kernels", "_native.so")
+            for path in (self.get_ext_fullpath(ext.name), in_place):
+                if os.path.exists(path) and newer_group([*ext.sources, *ext.depends], path):
+                    os.unlink(path)
+            raise
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         """No PyInit function, which modules have to export on Windows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 from collections.abc import Mapping
 from ctypes import POINTER, Structure, c_float, c_int64, c_uint64, c_void_p
 from pathlib import Path as FilePath
@@ -171,13 +172,36 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     """The library, or None and why there is none."""
     if not FILE.is_file():
         return None, "the native library is not built"
+    if _is_cut_short():
+        return None, f"{FILE} is cut short; build it again"
     try:
         functions = ctypes.CDLL(str(FILE))
+        _declare(functions)
     except OSError as error:
         return None, f"the native library does not load: {error}"
-    functions.restore_abi.restype = c_int64
-    if functions.restore_abi() != ABI:
+    except AttributeError:  # it lacks a function
+        functions = None
+    if functions is None or functions.restore_abi() != ABI:
         return None, f"{FILE} is of another version; build it again"
+    return functions, ""
+
+
+def _is_cut_short() -> bool:
+    """Whether an ELF file ends before its last table; loading such a one can kill the process."""
+    with FILE.open("rb") as file:
+        head = file.read(64)
+    if not head.startswith(b"\x7fELF\x02\x01"):  # 64 bits, little-endian
+        return False
+    if len(head) < 64:
+        return True
+    (tables,) = struct.unpack_from("<Q", head, 0x28)
+    entry, count = struct.unpack_from("<HH", head, 0x3A)
+    return FILE.stat().st_size < int(tables) + int(entry) * int(count)
+
+
+def _declare(functions: ctypes.CDLL) -> None:
+    """Tell ctypes what the functions take and give."""
+    functions.restore_abi.restype = c_int64
     for name, arguments in {
         "restore_best_isa": [],
         "restore_has_isa": [c_int64],
@@ -192,7 +216,6 @@ def loaded() -> tuple[ctypes.CDLL | None, str]:
     functions.restore_digest.argtypes = [c_int64, c_void_p, c_int64]
     functions.restore_pack.restype = None
     functions.restore_pack.argtypes = [c_int64, c_void_p, c_int64, c_int64, c_void_p]
-    return functions, ""
 
 
 @functools.cache

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import branch_cases
 import fused_cases
@@ -358,6 +360,24 @@ def test_packed_weights_go_with_their_parameters() -> None:
         assert len(native_weights._KEPT) == before + 1
         del linear
     assert len(native_weights._KEPT) == before
+
+
+@pytest.mark.parametrize("damage", ["cut short", "text", "empty", "another library"])
+def test_a_damaged_library_is_refused(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "_native.so"
+    whole = native_library.FILE.read_bytes()
+    if damage == "another library":
+        path.write_bytes(Path(_ctypes.__file__).read_bytes())
+    else:
+        path.write_bytes(
+            {"cut short": whole[: len(whole) // 2], "text": b"a", "empty": b""}[damage]
+        )
+    monkeypatch.setattr(native_library, "FILE", path)
+    functions, why = native_library.loaded.__wrapped__()
+    assert functions is None
+    assert "build it again" in why or "does not load" in why
 
 
 def test_what_it_refuses() -> None:
