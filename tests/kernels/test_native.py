@@ -369,6 +369,8 @@ def test_a_damaged_library_is_refused(
     path = tmp_path / "_native.so"
     whole = native_library.FILE.read_bytes()
     if damage == "another library":
+        if not hasattr(_ctypes, "__file__"):
+            pytest.skip("this Python has no library at hand that loads")
         path.write_bytes(Path(_ctypes.__file__).read_bytes())
     else:
         path.write_bytes(
