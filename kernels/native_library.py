@@ -263,6 +263,8 @@ def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
         if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
             kind = f"{type(tensor).__name__} of {tensor.layout}"
             return f"it computes plain tensors, and this is a {kind}"
+        if tensor.is_neg() or tensor._is_zerotensor():
+            return "it reads memory, and this tensor's does not hold its values"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
         return "an input needs a gradient; it has no backward"
     if forward_ad._current_level >= 0:

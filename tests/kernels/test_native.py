@@ -315,6 +315,13 @@ def test_logits_that_overflow_are_not_hidden() -> None:
     assert window_attention(*given, num_heads=1, backend="native").isnan().all()
 
 
+@pytest.mark.parametrize("lazy", [torch._neg_view, lambda y: torch._efficientzerotensor(y.shape)])
+def test_tensors_without_values_in_memory(lazy: Callable[[Tensor], Tensor]) -> None:
+    y, weight = torch.randn(5, 8), torch.randn(6, 8)
+    with pytest.raises(BackendUnavailable, match="does not hold its values"):
+        linear_residual(lazy(y), weight, None, torch.zeros(5, 6), backend="native")
+
+
 def test_defaults_of_the_process_change_nothing() -> None:
     case = branch_cases.Case((8, 8), (4, 4), (2, 2), 2, 5)
     tensors = list(case.draw(torch.float32).values())
