@@ -7,7 +7,7 @@ namespace {
 
 const Operations *operations_of(int64_t isa) {
     const Operations *const all[] = {restore_native::PORTABLE, restore_native::AVX2,
-                                     restore_native::AVX512};
+                                     restore_native::AVX512, restore_native::AVX512_BF16};
     return all[isa];
 }
 
@@ -16,10 +16,13 @@ const Operations *operations_of(int64_t isa) {
 int64_t restore_abi(void) { return RESTORE_ABI; }
 
 int64_t restore_has_isa(int64_t isa) {
-    if (isa < 0 || isa > 2 || !operations_of(isa)) return 0;
+    if (isa < 0 || isa > 3 || !operations_of(isa)) return 0;
 #if defined(__x86_64__)
     if (isa == 1) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (isa == 2)
+#if defined(RESTORE_KNOWS_BF16)
+    if (isa == 3 && !__builtin_cpu_supports("avx512bf16")) return 0;
+#endif
+    if (isa >= 2)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("fma");
