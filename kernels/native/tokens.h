@@ -73,10 +73,15 @@ static void scatter(Panel y, int64_t channels, const typename Same<Number>::Type
     }
 }
 
+INLINE Vector total(const Vector (&sums)[4]) { return (sums[0] + sums[1]) + (sums[2] + sums[3]); }
+
 // Centre and scale each token over its channels. Weight and bias of the norm are in those of the
 // linear layer behind it.
+//
+// Where channels have a large common value the mean is rounded by more than they differ. So what is
+// left of it after centring is taken away in a second step.
 static void normalise(Panel x, int64_t channels, float eps) {
-    const float share = 1.0f / static_cast<float>(channels);
+    const float terms = static_cast<float>(channels);
     for (int64_t half = 0; half < ACROSS; ++half) {
         float *data = x.data + half * LANES;
         Vector sums[4] = {};
@@ -84,24 +89,26 @@ static void normalise(Panel x, int64_t channels, float eps) {
         for (; c + 4 <= channels; c += 4)
             UNROLL for (int i = 0; i < 4; ++i) sums[i] += load(data + (c + i) * x.stride);
         for (; c < channels; ++c) sums[0] += load(data + c * x.stride);
-        const Vector mean = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * share;
-        Vector squares[4] = {};
+        const Vector mean = total(sums) / terms;
+        Vector rests[4] = {}, squares[4] = {};
+        const auto centre = [&](int64_t channel, int i) {
+            float *const row = data + channel * x.stride;
+            const Vector d = load(row) - mean;
+            store(row, d);
+            rests[i] += d;
+            squares[i] += d * d;
+        };
         for (c = 0; c + 4 <= channels; c += 4)
-            UNROLL for (int i = 0; i < 4; ++i) {
-                const Vector d = load(data + (c + i) * x.stride) - mean;
-                squares[i] += d * d;
-            }
-        for (; c < channels; ++c) {
-            const Vector d = load(data + c * x.stride) - mean;
-            squares[0] += d * d;
-        }
-        const Vector variance =
-            ((squares[0] + squares[1]) + (squares[2] + squares[3])) * share + eps;
+            UNROLL for (int i = 0; i < 4; ++i) centre(c + i, i);
+        for (; c < channels; ++c) centre(c, 0);
+        const Vector rest = total(rests) / terms;  // exact where all are the same
+        // in this order, as a comparison with NaN takes the second
+        const Vector variance = greater(Vector{}, total(squares) / terms - rest * rest) + eps;
         Vector factor;
         for (int i = 0; i < LANES; ++i) factor[i] = 1.0f / __builtin_sqrtf(variance[i]);
         for (c = 0; c < channels; ++c) {
-            float *row = data + c * x.stride;
-            store(row, (load(row) - mean) * factor);
+            float *const row = data + c * x.stride;
+            store(row, (load(row) - rest) * factor);
         }
     }
 }

@@ -25,6 +25,7 @@ from restore.kernels import native_library, native_ops, native_windows
 from restore.kernels.dispatch import Backend, BackendUnavailable
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import mlp
+from restore.kernels.norm_linear import norm_linear
 from restore.kernels.overlapping_attention import overlapping_attention
 from restore.kernels.permuted_attention import permuted_attention
 from restore.kernels.window_attention import window_attention
@@ -189,6 +190,23 @@ def test_layers_are_as_exact_as_the_definition(case: fused_cases.Case, op: str) 
         for backend in ("native", "reference")
     )
     assert_exact(native, definition, tensors)
+
+
+@pytest.mark.parametrize("channels", [3, 48, 60, 180])
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize("mean", [0.0, 1.0, 1e3])
+def test_norms_of_channels_that_are_nearly_the_same(
+    mean: float, noise: float, channels: int
+) -> None:
+    common, differences = normal((70, 1), (70, channels))
+    one = torch.ones(channels)
+
+    def run(backend: Backend) -> Callable[[Tensor], Tensor]:
+        return lambda x: norm_linear(
+            x, one.to(x.dtype), None, torch.eye(channels, dtype=x.dtype), None, backend=backend
+        )
+
+    assert_exact(run("native"), run("reference"), [mean * (1 + common.abs()) + noise * differences])
 
 
 @float32_only
