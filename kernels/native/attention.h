@@ -22,14 +22,14 @@ template <int ROWS>
 struct LogitTile {
     static void run(const Head &head, int64_t first, int64_t query, float *logits,
                     Vector *largest) {
-        Vector sums[ROWS][ACROSS] = {};
-        accumulate(sums, head.key + first, Adjacent{head.key_stride}, head.query + query,
-                   head.query_stride, head.channels);
+        Vector sums[ROWS][ACROSS];
         UNROLL for (int i = 0; i < ROWS; ++i) {
             const float *bias = head.bias + head.key_at[first + i] + query;
-            sums[i][0] += load(bias);
-            sums[i][1] += load(bias + LANES);
+            sums[i][0] = load(bias);
+            sums[i][1] = load(bias + LANES);
         }
+        accumulate(sums, head.key + first, Adjacent{head.key_stride}, head.query + query,
+                   head.query_stride, head.channels);
         if (head.query_labels) mask(head, first, query, sums);
         Vector a = largest[0], b = largest[1];
         UNROLL for (int i = 0; i < ROWS; ++i) {
