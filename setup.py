@@ -18,6 +18,7 @@ SOURCES = ("library", "parallel", "isa_avx512", "isa_avx2", "isa_portable")
 HEADERS = (
     *("restore_native", "operation_table", "parallel"),
     *("vectors", "digest", "tiles", "tokens", "attention", "operations"),
+    *("products", "groups", "dictionary"),
 )
 # GCC and Clang; other compilers do not know the vectors that the kernels are written with.
 # -g0: debug information names the folder that it was built in

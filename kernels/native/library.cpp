@@ -55,3 +55,15 @@ int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t thr
 int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads) {
     return operations_of(isa)->tokens(call, threads);
 }
+
+int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads) {
+    return operations_of(isa)->groups(call, threads);
+}
+
+int64_t restore_dictionary(int64_t isa, const RestoreDictionary *call, int64_t threads) {
+    return operations_of(isa)->dictionary(call, threads);
+}
+
+int64_t restore_refinement(int64_t isa, const RestoreRefinement *call, int64_t threads) {
+    return operations_of(isa)->refinement(call, threads);
+}
