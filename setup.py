@@ -14,11 +14,11 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
-SOURCES = ("library", "parallel", "isa_avx512", "isa_avx2", "isa_portable")
+SOURCES = ("library", "parallel", "isa_avx512_bf16", "isa_avx512", "isa_avx2", "isa_portable")
 HEADERS = (
     *("restore_native", "operation_table", "parallel"),
-    *("vectors", "digest", "tiles", "tokens", "attention", "operations"),
-    *("products", "groups", "dictionary"),
+    *("normal_table", "vectors", "arithmetic", "digest", "tiles", "tokens", "attention"),
+    *("operations", "products", "groups", "dictionary"),
 )
 # GCC and Clang; other compilers do not know the vectors that the kernels are written with.
 # -g0: debug information names the folder that it was built in

@@ -1,4 +1,7 @@
-"""The native path of the ops of the adaptive token dictionary; see `native_ops`."""
+"""The native path of the ops of the adaptive token dictionary; see `native_ops`.
+
+In float32 throughout; under autocast results are rounded to the dtypes that stock ops would give.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from torch.nn import functional as F
 from restore.kernels import atd_reference, native_library
 from restore.kernels.native_library import library
 from restore.kernels.native_weights import LOG2_E
+from restore.kernels.precision import autocast_dtype
 
 
 def category_attention(
     qkv: Tensor, category: Tensor, logit_scale: Tensor, category_size: int, num_heads: int
 ) -> Tensor:
     """See `category_attention.category_attention`."""
-    qkv = qkv.contiguous()
+    dtype = autocast_dtype(qkv) or qkv.dtype
+    qkv = qkv.float().contiguous()
     b, n, c3 = qkv.shape
     size, _ = atd_reference.group_sizes(n, category_size)
     order = atd_reference.stable_order(category).contiguous()
@@ -31,12 +36,13 @@ def category_attention(
     )
     if out.numel():
         library().run("restore_groups", argument)
-    return out
+    return out.to(dtype)
 
 
 def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """See `dictionary_attention.dictionary_attention`."""
-    q, v = q.contiguous(), v.contiguous()
+    dtype = autocast_dtype(v) or v.dtype
+    q, k, v, scale = (t.float().contiguous() for t in (q, k, v, scale))
     b, n, compared = q.shape
     entries, channels = v.shape[1:]
     sharpness = (1 + scale.clamp(0, 1) * math.log(entries)) * LOG2_E
@@ -48,12 +54,12 @@ def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tupl
     )
     if similarity.numel():
         library().run("restore_dictionary", argument)
-    return out, similarity
+    return out.to(dtype), similarity
 
 
 def refine_dictionary(given: Sequence[Tensor], eps: float) -> Tensor:
     """See `dictionary_attention.refine_dictionary`, whose tensors are given in its order."""
-    dictionary, x, similarity, weight, bias, sigma = (t.contiguous() for t in given)
+    dictionary, x, similarity, weight, bias, sigma = (t.float().contiguous() for t in given)
     b, entries, channels = dictionary.shape
     out = x.new_empty(b, entries, channels)
     argument = native_library.Refinement(
@@ -63,4 +69,4 @@ def refine_dictionary(given: Sequence[Tensor], eps: float) -> Tensor:
     )
     if out.numel():
         library().run("restore_refinement", argument)
-    return out
+    return out.to(given[0].dtype)

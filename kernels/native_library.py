@@ -18,16 +18,23 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from restore.kernels.dispatch import Path
 from restore.kernels.precision import autocast_dtype
 
-ABI = 4  # RESTORE_ABI of native/restore_native.h, whose structures follow
+ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures follow
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
+BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
 WIDEST_PANEL = 32  # tokens that any instruction set computes at once
 
 
 class Map(Structure):
     """A map [B, H, W, C] whose channels are adjacent."""
 
-    _fields_ = (("data", c_void_p), ("image", c_int64), ("row", c_int64), ("column", c_int64))
+    _fields_ = (
+        ("data", c_void_p),
+        ("image", c_int64),
+        ("row", c_int64),
+        ("column", c_int64),
+        ("half", c_int64),
+    )
 
 
 class Linear(Structure):
@@ -83,6 +90,7 @@ class Branch(Structure):
         ("width", c_int64),
         ("channels", c_int64),
         ("heads", c_int64),
+        ("each", c_int64),
         ("windows", Windows),
         ("qkv", Linear),
         ("proj", Linear),
@@ -123,6 +131,8 @@ class Tokens(Structure):
         ("x_stride", c_int64),
         ("residual_stride", c_int64),
         ("out_stride", c_int64),
+        ("x_half", c_int64),
+        ("out_half", c_int64),
         ("first", Linear),
         ("second", Linear),
         ("normalise", c_int64),
@@ -188,24 +198,30 @@ class Library:
 
     Args:
         functions: as loaded.
-        isa: index in `ISAS`.
+        isa: index in `ISAS`, or BFLOAT16.
     """
 
     def __init__(self, functions: ctypes.CDLL, isa: int) -> None:
         self._functions = functions
         self.isa = isa
+        self.terms = 2 if isa == BFLOAT16 else 1  # of a product that are taken at once
         self.panel: int = functions.restore_panel(isa)
 
     def pack(self, weight: Tensor) -> Tensor:
-        """The numbers of a matrix [outputs, inputs] in the order that the kernels read them."""
+        """The numbers of a matrix [outputs, inputs] as the kernels read them.
+
+        Returns:
+            [outputs * inputs] float32; [outputs * ceil(inputs / 2)] with two bfloat16 in each.
+        """
         weight = weight.contiguous()
-        packed = weight.new_empty(weight.numel())
+        outputs, inputs = weight.shape
+        packed = weight.new_empty(outputs * ((inputs + self.terms - 1) // self.terms))
         self._functions.restore_pack(self.isa, weight.data_ptr(), *weight.shape, packed.data_ptr())
         return packed
 
     def digest(self, x: Tensor) -> int:
-        """A number that changes with the values of x, which is float32."""
-        x = x.contiguous()
+        """A number that changes with the values of x, which is float32 or bfloat16."""
+        x = x.float().contiguous()
         return int(self._functions.restore_digest(self.isa, x.data_ptr(), x.numel()))
 
     def run(self, name: str, call: Structure) -> None:
@@ -286,8 +302,19 @@ def library(isa: int | None = None) -> Library:
     if isa is None:
         isa = int(functions.restore_best_isa())
     if not functions.restore_has_isa(isa):
-        raise LookupError(f"this CPU has no {ISAS[isa]}")
+        name = "AVX512-BF16, or the library was built without it" if isa == BFLOAT16 else ISAS[isa]
+        raise LookupError(f"this CPU has no {name}")
     return Library(functions, isa)
+
+
+@functools.cache
+def bfloat16_refuses() -> str | None:
+    """Why no products can be taken in bfloat16, or None if they can."""
+    try:
+        library(BFLOAT16)
+    except LookupError as why:
+        return str(why)
+    return None
 
 
 def with_native(
@@ -310,11 +337,18 @@ def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
     if loaded()[0] is None:
         return loaded()[1]
     given = [x, *(other for other in others if other is not None)]
+    lowered = autocast_dtype(x)
+    if lowered not in (None, torch.bfloat16):
+        return f"autocast asks for {lowered}; it computes float32 and bfloat16"
+    if lowered is not None and bfloat16_refuses():
+        return f"autocast asks for {lowered}, and {bfloat16_refuses()}"
+    dtypes = (torch.float32,) if lowered is None else (torch.float32, lowered)
     for tensor in given:
         if tensor.device.type != "cpu":
             return f"it is for CPUs and this is on {tensor.device.type}"
-        if tensor.dtype != torch.float32:
-            return f"it computes float32, and this is {tensor.dtype}"
+        if tensor.dtype not in dtypes:
+            kinds = "float32, and bfloat16 under autocast"
+            return f"it computes {kinds}, and this is {tensor.dtype}"
         if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
             kind = f"{type(tensor).__name__} of {tensor.layout}"
             return f"it computes plain tensors, and this is a {kind}"
@@ -324,8 +358,6 @@ def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
         return "an input needs a gradient; it has no backward"
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives are taken; it has none"
-    if autocast_dtype(x) is not None:
-        return "autocast asks for other arithmetic"
     if is_in_torch_dispatch_mode() or maybe_current_level() is not None:
         return "a dispatch mode or a transform wants to see stock ops"
     return None

@@ -1,4 +1,8 @@
-"""The native path of the ops: arguments for the library, which computes in float32 on the CPU."""
+"""The native path of the ops: arguments for the library.
+
+It computes in float32 or, under autocast, takes products in bfloat16 and the rest in float32. Maps
+may then be of either, and results are of the dtypes that stock ops would give.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from torch import Tensor
 
 from restore.kernels import native_library
 from restore.kernels.fused_reference import MlpLayers, NormedLinear
-from restore.kernels.native_library import Library, library
+from restore.kernels.native_library import BFLOAT16, Library, library
 from restore.kernels.native_weights import LOG2_E, Packed, packed_linear, windows_argument
 from restore.kernels.native_windows import (
     Layout,
@@ -15,6 +19,7 @@ from restore.kernels.native_windows import (
     overlapping_layout,
     permuted_layout,
 )
+from restore.kernels.precision import autocast_dtype
 from restore.kernels.reference import cells_of
 from restore.kernels.window_attention_branch_reference import Call
 from restore.kernels.windows import Size
@@ -22,9 +27,10 @@ from restore.kernels.windows import Size
 
 def window_attention_branch(call: Call) -> Tensor:
     """See `window_attention_branch.window_attention_branch`."""
-    lib, w = library(), call.weights
+    lib, w = _library(call.x), call.weights
     x, residual = _adjacent(call.x), call.residual
     residual = None if residual is None else _adjacent(residual)
+    each = call.x.shape[-1] // call.num_heads
     qkv = packed_linear(
         lib,
         w.qkv_weight,
@@ -33,10 +39,11 @@ def window_attention_branch(call: Call) -> Tensor:
         w.norm_bias,
         vectors=w.vectors,
         window_size=call.window_size,
+        heads=call.num_heads,
         queries=call.scale * LOG2_E,
     )
-    proj = packed_linear(lib, w.proj_weight, w.proj_bias)
-    out = x.new_empty(x.shape)
+    proj = packed_linear(lib, w.proj_weight, w.proj_bias, heads=call.num_heads)
+    out = x.new_empty(x.shape, dtype=_result_dtype(x, residual))
     its = layout(call.window_size, call.shift)
     its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
     argument = native_library.Branch(
@@ -45,6 +52,7 @@ def window_attention_branch(call: Call) -> Tensor:
         _map(out),
         *x.shape,
         call.num_heads,
+        each + each % lib.terms,
         its_windows,
         qkv.argument,
         proj.argument,
@@ -112,7 +120,7 @@ def _attention(
     """Attention from [B, H, W, C] with adjacent channels to the same, in all windows or some."""
     b, h, w, c = query.shape
     every = b * (h // its.query.step[0]) * (w // its.query.step[1])
-    out = query.new_empty(b, h, w, c)
+    out = query.new_empty(b, h, w, c, dtype=_result_dtype(query, None))
     if windows is not None:
         out.zero_()
         # negative numbers count from the end, and others than there are raise IndexError
@@ -128,27 +136,27 @@ def _attention(
         scale * LOG2_E,
     )
     if out.numel():
-        library().run("restore_attention", argument)
+        _library(query).run("restore_attention", argument)
     del alive
     return out
 
 
 def mlp(x: Tensor, layers: MlpLayers, eps: float, residual: bool) -> Tensor:
     """See `mlp.mlp`."""
-    lib = library()
+    lib = _library(x)
     second = packed_linear(lib, layers.fc2_weight, layers.fc2_bias)
     return _tokens(lib, x, layers.first, eps, True, second, x if residual else None)
 
 
 def norm_linear(x: Tensor, layer: NormedLinear, eps: float, gelu: bool) -> Tensor:
     """See `norm_linear.norm_linear`."""
-    return _tokens(library(), x, layer, eps, gelu, None, None)
+    return _tokens(_library(x), x, layer, eps, gelu, None, None)
 
 
 def linear_residual(y: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """See `linear_residual.linear_residual`."""
     layer = NormedLinear(None, None, weight, bias)
-    return _tokens(library(), y, layer, 0.0, False, None, x)
+    return _tokens(_library(y), y, layer, 0.0, False, None, x)
 
 
 def _tokens(
@@ -163,7 +171,7 @@ def _tokens(
     """One linear layer or two for each token, with what stands around them."""
     first = packed_linear(lib, layer.weight, layer.bias, layer.norm_weight, layer.norm_bias)
     outputs = (second or first).outputs
-    out = x.new_empty(*x.shape[:-1], outputs)
+    out = x.new_empty(*x.shape[:-1], outputs, dtype=_result_dtype(x, residual))
     tokens = _flat(x)
     added = None if residual is None else _flat(residual)
     argument = native_library.Tokens(
@@ -174,6 +182,8 @@ def _tokens(
         tokens.stride(0),
         0 if added is None else added.stride(0),
         outputs,
+        tokens.dtype == torch.bfloat16,
+        out.dtype == torch.bfloat16,
         first.argument,
         native_library.Linear() if second is None else second.argument,
         layer.norm_weight is not None,
@@ -183,6 +193,17 @@ def _tokens(
     if out.numel():
         lib.run("restore_tokens", argument)
     return out
+
+
+def _library(x: Tensor) -> Library:
+    """The library for the arithmetic that autocast asks for."""
+    return library() if autocast_dtype(x) is None else library(BFLOAT16)
+
+
+def _result_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
+    """That of a stock product, or of its sum with the residual."""
+    lowered = autocast_dtype(x) or x.dtype
+    return lowered if residual is None else torch.promote_types(lowered, residual.dtype)
 
 
 def _adjacent(x: Tensor) -> Tensor:
@@ -196,4 +217,4 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _map(x: Tensor) -> native_library.Map:
-    return native_library.Map(x.data_ptr(), *x.stride()[:3])
+    return native_library.Map(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from restore.kernels import native_library
 from restore.kernels.native_library import WIDEST_PANEL, Library, library
@@ -90,6 +91,7 @@ def packed_linear(
     *,
     vectors: Tensor | None = None,
     window_size: Size | None = None,
+    heads: int = 0,
     queries: float = 1.0,
 ) -> Packed:
     """A linear layer with the weight and bias of the norm before it, if there is one, in its own.
@@ -102,17 +104,20 @@ def packed_linear(
         norm_bias: [inputs] or None.
         vectors: [tokens, inputs], added behind the norm at each token of a window, or None.
         window_size: that the vectors are for.
+        heads: of the attention that the layer is for, or 0: projection to queries, keys and values
+            if it has three times as many outputs as inputs, else the one behind.
         queries: factor of the first third of what comes out.
     """
     sources = (weight, bias, norm_weight, norm_bias, vectors)
-    name = ("linear", lib.isa, queries, window_size)
-    return kept(name, sources, _pack, lib, sources, window_size, queries)
+    name = ("linear", lib.isa, queries, window_size, heads)
+    return kept(name, sources, _pack, lib, sources, window_size, heads, queries)
 
 
 def _pack(
     lib: Library,
     sources: tuple[Tensor | None, ...],
     window_size: Size | None,
+    heads: int,
     queries: float,
 ) -> Packed:
     """In float64: the results are rounded once."""
@@ -126,14 +131,32 @@ def _pack(
         b = b + w @ norm_bias
     if vectors is not None and window_size is not None:
         b = b[:, None] + w @ vectors[order(window_size)].T  # [outputs, tokens]
-        b = torch.nn.functional.pad(b, (0, -b.shape[1] % lib.panel))
+        b = pad(b, (0, -b.shape[1] % lib.panel))
     if norm_weight is not None:
         w = w * norm_weight
     if queries != 1.0:
         w, b = w.clone(), b.clone()
         w[: outputs // 3] *= queries
         b[: outputs // 3] *= queries
+    if heads and lib.terms > 1:
+        return _pack_heads(lib, w, b, heads)
     return Packed(lib.pack(w.float()), b.float().contiguous(), outputs, inputs)
+
+
+def _pack_heads(lib: Library, w: Tensor, b: Tensor, heads: int) -> Packed:
+    """A projection to heads or from them, which get as many channels as are taken at once."""
+    outputs, inputs = w.shape
+    channels = min(outputs, inputs)
+    more = -(channels // heads) % lib.terms
+    if outputs == channels:
+        w = pad(w.unflatten(1, (heads, -1)), (0, more)).flatten(1)
+        return Packed(lib.pack(w.float()), b.float().contiguous(), *w.shape)
+    w = pad(w.unflatten(0, (3 * heads, -1)), (0, 0, 0, more)).flatten(0, 1).float()
+    b = b.unflatten(0, (3 * heads, -1))
+    b = pad(b, (0, more)) if b.dim() == 2 else pad(b, (0, 0, 0, more))
+    before = len(w) // 3 * 2  # queries and keys are added up along other numbers than values
+    packed = torch.cat([lib.pack(w[:before]), lib.pack(w[before:])])
+    return Packed(packed, b.flatten(0, 1).float().contiguous(), *w.shape)
 
 
 def windows_argument(
@@ -158,4 +181,4 @@ def windows_argument(
 def _bias(its: Layout, table: Tensor) -> Tensor:
     """[heads, biases of a head and of queries that fill the last panel], to base 2."""
     values = table.detach().double()[its.rows] * LOG2_E
-    return torch.nn.functional.pad(values.T, (0, WIDEST_PANEL)).float().contiguous()
+    return pad(values.T, (0, WIDEST_PANEL)).float().contiguous()

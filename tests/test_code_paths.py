@@ -42,6 +42,19 @@ def test_the_reason_why_no_faster_code_runs(monkeypatch: pytest.MonkeyPatch) -> 
         }
 
 
+def test_a_cpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_library, "loaded", lambda: (object(), ""))
+    why = "this CPU has no AVX512-BF16"
+    monkeypatch.setattr(native_library, "bfloat16_refuses", lambda: why)
+    monkeypatch.setattr(dispatch, "HAS_TRITON", False)
+    monkeypatch.setattr(dispatch, "INTERPRETED", False)
+    without = "not triton, the package triton is not installed"
+    assert code_paths(CPU)["mlp"] == (
+        f"float32: native ({without}); bfloat16: torch ({without}; not native, autocast asks for "
+        f"torch.bfloat16, and {why})"
+    )
+
+
 def test_dtypes_that_differ_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: the dispatch is told that this is one."""
     monkeypatch.setattr(dispatch, "HAS_TRITON", True)

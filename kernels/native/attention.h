@@ -6,8 +6,9 @@
 namespace ISA {
 
 struct Head {  // one head of one window; features by tokens
-    const float *query, *key, *value;
-    int64_t query_stride, key_stride;          // between features; values have that of keys
+    const Unit *query, *key;
+    const Value *value;
+    int64_t query_stride, key_stride, value_stride;  // between units of features, or features
     int64_t keys, channels;
     const float *bias;                         // see RestoreWindows
     const int32_t *key_at;
@@ -21,14 +22,14 @@ template <int ROWS>
 struct LogitTile {
     static void run(const Head &head, int64_t first, int64_t query, float *logits,
                     Vector *largest) {
-        Vector sums[ROWS][ACROSS] = {};
-        accumulate(sums, head.key + first, Adjacent{head.key_stride}, head.query + query,
-                   head.query_stride, head.channels);
+        Vector sums[ROWS][ACROSS];
         UNROLL for (int i = 0; i < ROWS; ++i) {
             const float *bias = head.bias + head.key_at[first + i] + query;
-            sums[i][0] += load(bias);
-            sums[i][1] += load(bias + LANES);
+            sums[i][0] = load(bias);
+            sums[i][1] = load(bias + LANES);
         }
+        accumulate(sums, head.key + first, Adjacent{head.key_stride}, head.query + query,
+                   head.query_stride, head.channels);
         if (head.query_labels) mask(head, first, query, sums);
         Vector a = largest[0], b = largest[1];
         UNROLL for (int i = 0; i < ROWS; ++i) {
@@ -56,46 +57,63 @@ typedef void LogitFunction(const Head &, int64_t, int64_t, float *, Vector *);
 static constexpr ByRows<LogitTile, LogitFunction> LOGIT_TILES;
 
 // out[f] = factor * sum_b value[f][b] weights[b], for a tile of features f from `first` on
-template <int ROWS>
-struct ValueTile {
-    static void run(const Head &head, int64_t first, const float *weights, const Vector *factor,
-                    Panel out) {
-        const Panel tile{out.data + first * out.stride, out.stride};
-        Vector sums[ROWS][ACROSS] = {};
-        accumulate_in_parts(sums, head.value + first * head.key_stride, AcrossRows{head.key_stride},
-                            weights, PANEL, head.keys, tile);
-        UNROLL for (int i = 0; i < ROWS; ++i) {
-            sums[i][0] *= factor[0];
-            sums[i][1] *= factor[1];
-        }
-        store_tile(sums, tile);
-    }
-};
-typedef void ValueFunction(const Head &, int64_t, const float *, const Vector *, Panel);
-static constexpr ByRows<ValueTile, ValueFunction> VALUE_TILES;
+template <typename Store>
+struct Values {
+    typedef typename Store::Out Out;
+    typedef void Function(const Head &, int64_t, const float *, const Vector *, Out);
 
-// Turn logits of LANES queries into weights, and return what these have to be multiplied by.
+    template <int ROWS>
+    struct Tile {
+        static void run(const Head &head, int64_t first, const float *weights,
+                        const Vector *factor, Out out) {
+            const Out tile = Store::part(out, first);
+            Vector sums[ROWS][ACROSS] = {};
+            accumulate_in_parts(sums, head.value + first * head.value_stride,
+                                AcrossRows{head.value_stride},
+                                reinterpret_cast<const Unit *>(weights), PANEL, head.keys, tile);
+            UNROLL for (int i = 0; i < ROWS; ++i) {
+                sums[i][0] *= factor[0];
+                sums[i][1] *= factor[1];
+            }
+            Store::store_sums(sums, tile);
+        }
+    };
+    static constexpr ByRows<Tile, Function> TILES{};
+};
+
+// Turn logits of LANES queries into weights, units of adjacent keys in the same memory, and return
+// what these have to be multiplied by.
 static Vector exponentials(float *logits, Vector largest, int64_t keys) {
+    Unit *weights = reinterpret_cast<Unit *>(logits);
     Vector sums[4] = {};  // rounding errors grow with the length of a sum
     int64_t b = 0;
-    for (; b + 4 <= keys; b += 4)
+    for (; b + 4 <= keys; b += 4) {
+        Vector e[4];
         UNROLL for (int i = 0; i < 4; ++i) {
-            float *const row = logits + (b + i) * PANEL;
-            const Vector e = exp2_below_zero(load(row) - largest);
-            store(row, e);
-            sums[i] += e;
+            e[i] = exp2_below_zero(load(logits + (b + i) * PANEL) - largest);
+            sums[i] += e[i];
         }
-    for (; b < keys; ++b) {
-        float *const row = logits + b * PANEL;
-        const Vector e = exp2_below_zero(load(row) - largest);
-        store(row, e);
-        sums[0] += e;
+        UNROLL for (int i = 0; i < 4; i += TERMS) {
+            store(weights, joined(e + i));
+            weights += PANEL;
+        }
+    }
+    for (; b < keys; b += TERMS) {
+        Vector e[TERMS] = {};
+        UNROLL for (int i = 0; i < TERMS; ++i) {
+            if (b + i == keys) break;
+            e[i] = exp2_below_zero(load(logits + (b + i) * PANEL) - largest);
+            sums[0] += e[i];
+        }
+        store(weights, joined(e));
+        weights += PANEL;
     }
     return 1.0f / ((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // Attend from the PANEL queries from `query` on; `logits` holds head.keys * PANEL floats.
-static void attend(const Head &head, int64_t query, float *logits, Panel out) {
+template <typename Store>
+static void attend(const Head &head, int64_t query, float *logits, typename Store::Out out) {
     constexpr float LOWEST = -std::numeric_limits<float>::infinity();
     Vector largest[ACROSS] = {splat(LOWEST), splat(LOWEST)};
     const int64_t key_tiles = count_tiles(head.keys);
@@ -110,7 +128,7 @@ static void attend(const Head &head, int64_t query, float *logits, Panel out) {
     for (int64_t t = 0; t < tiles; ++t) {
         const int64_t first = tile_start(head.channels, tiles, t);
         const int64_t rows = tile_start(head.channels, tiles, t + 1) - first;
-        VALUE_TILES.of[rows](head, first, logits, factor, out);
+        Values<Store>::TILES.of[rows](head, first, logits, factor, out);
     }
 }
 

@@ -7,19 +7,25 @@ namespace {
 
 const Operations *operations_of(int64_t isa) {
     const Operations *const all[] = {restore_native::PORTABLE, restore_native::AVX2,
-                                     restore_native::AVX512};
+                                     restore_native::AVX512, restore_native::AVX512_BF16};
     return all[isa];
 }
+
+// The same set without products in bfloat16, for ops that have none.
+const Operations *exact_of(int64_t isa) { return operations_of(isa == 3 ? 2 : isa); }
 
 }  // namespace
 
 int64_t restore_abi(void) { return RESTORE_ABI; }
 
 int64_t restore_has_isa(int64_t isa) {
-    if (isa < 0 || isa > 2 || !operations_of(isa)) return 0;
+    if (isa < 0 || isa > 3 || !operations_of(isa)) return 0;
 #if defined(__x86_64__)
     if (isa == 1) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (isa == 2)
+#if defined(RESTORE_KNOWS_BF16)
+    if (isa == 3 && !__builtin_cpu_supports("avx512bf16")) return 0;
+#endif
+    if (isa >= 2)
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("fma");
@@ -57,13 +63,13 @@ int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads) 
 }
 
 int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads) {
-    return operations_of(isa)->groups(call, threads);
+    return exact_of(isa)->groups(call, threads);
 }
 
 int64_t restore_dictionary(int64_t isa, const RestoreDictionary *call, int64_t threads) {
-    return operations_of(isa)->dictionary(call, threads);
+    return exact_of(isa)->dictionary(call, threads);
 }
 
 int64_t restore_refinement(int64_t isa, const RestoreRefinement *call, int64_t threads) {
-    return operations_of(isa)->refinement(call, threads);
+    return exact_of(isa)->refinement(call, threads);
 }

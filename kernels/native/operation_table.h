@@ -3,6 +3,12 @@
 
 #include "restore_native.h"
 
+#if defined(__x86_64__) && defined(__has_include)
+#if __has_include(<avx512bf16intrin.h>)
+#define RESTORE_KNOWS_BF16
+#endif
+#endif
+
 namespace restore_native {
 
 struct Operations {
@@ -21,5 +27,6 @@ struct Operations {
 extern const Operations *const PORTABLE;
 extern const Operations *const AVX2;
 extern const Operations *const AVX512;
+extern const Operations *const AVX512_BF16;
 
 }  // namespace restore_native

@@ -67,10 +67,12 @@ struct Pixels {
     }
 
     // `outside` is where tokens that lie beyond the map are read.
-    void in(const RestoreMap &map, float **rows, float *outside = nullptr) const {
+    template <typename Number>
+    void in(const RestoreMap &map, Number **rows, Number *outside = nullptr) const {
+        Number *const data = static_cast<Number *>(map.data);
         for (int64_t t = 0; t < LANES; ++t)
             rows[t] = image[t] < 0 ? outside
-                                   : map.data + image[t] * map.image + y[t] * map.row +
+                                   : data + image[t] * map.image + y[t] * map.row +
                                          x[t] * map.column;
     }
 };
@@ -112,9 +114,11 @@ struct BranchWork {
         stride = padded(together * grid.tokens) + (together > 1 ? PANEL : 0) + LANES;
     }
 
+    // of queries, keys, values or what becomes of them; values are no units but as many numbers
+    int64_t features() const { return call->heads * call->each / TERMS * stride; }
+
     int64_t scratch() const {
-        return call->channels * PANEL + 4 * call->channels * stride +
-               grid.tokens * PANEL + PANEL;
+        return call->channels * PANEL + 4 * features() + grid.tokens * PANEL + PANEL;
     }
 
     static void run(const void *self, int64_t item, float *scratch) {
@@ -128,66 +132,98 @@ struct BranchWork {
             first + together < windows.count() ? together : windows.count() - first;
         const int64_t tokens = count * grid.tokens;
         const Panel x{scratch, PANEL};
-        float *qkv = scratch + c.channels * PANEL;
-        float *mixed = qkv + 3 * c.channels * stride;
-        float *logits = mixed + c.channels * stride;
+        Unit *qkv = reinterpret_cast<Unit *>(scratch + c.channels * PANEL);
+        Unit *mixed = qkv + 3 * features();
+        float *logits = scratch + c.channels * PANEL + 4 * features();
         for (int64_t t = 0; t < tokens; t += PANEL) project(first, t, tokens, x, qkv);
-        if (first + together < windows.count()) prefetch_window(first + together);
+        if (first + together < windows.count()) {
+            if (c.x.half) prefetch_window<Value>(first + together);
+            else prefetch_window<float>(first + together);
+        }
         for (int64_t w = 0; w < count; ++w) mix(first + w, w, qkv, mixed, logits);
         for (int64_t t = 0; t < tokens; t += PANEL) finish(first, t, tokens, x, mixed);
     }
 
+    template <typename Number>
     void prefetch_window(int64_t window) const {
         const RestoreBranch &c = *call;
         for (int64_t t = 0; t < grid.tokens; t += LANES) {
             Pixels pixels;
-            float *rows[LANES];
+            Number *rows[LANES];
             pixels.find(windows, grid, window, t, grid.tokens - t);
             pixels.in(c.x, rows);
             for (int64_t i = 0; i < LANES; ++i) prefetch(rows[i], c.channels);
         }
     }
 
-    void project(int64_t first, int64_t token, int64_t tokens, Panel x, float *qkv) const {
-        const RestoreBranch &c = *call;
+    template <typename Number>
+    void take(int64_t first, int64_t token, int64_t tokens, Panel x) const {
         for (int64_t half = 0; half < PANEL; half += LANES) {
             // beyond the last token the last one once more: finite, and never written back
             const int64_t from = token + half < tokens ? token + half : tokens - 1;
             Pixels pixels;
-            float *rows[LANES];
+            Number *rows[LANES];
             pixels.find(windows, grid, first, from, tokens - from);
-            pixels.in(c.x, rows);
-            gather(rows, c.channels, 1.0f, {x.data + half, x.stride});
+            pixels.in(call->x, rows);
+            gather(rows, call->channels, 1.0f, {x.data + half, x.stride});
         }
-        if (c.normalise) normalise(x, c.channels, c.eps);
-        apply_linear(c.qkv, token, padded(grid.tokens), false, x,
-                     {qkv + token, stride});
     }
 
-    void mix(int64_t window, int64_t index, const float *qkv, float *mixed, float *logits) const {
+    void project(int64_t first, int64_t token, int64_t tokens, Panel x, Unit *qkv) const {
         const RestoreBranch &c = *call;
-        const int64_t kind = windows.place(window).kind;
-        const int64_t width = c.channels / c.heads, start = index * grid.tokens;
+        if (c.x.half) take<Value>(first, token, tokens, x);
+        else take<float>(first, token, tokens, x);
+        if (c.normalise) normalise(x, c.channels, c.eps);
+        const Terms terms = as_terms(x, c.channels);
+        const int64_t row = padded(grid.tokens);
+        if (TERMS == 1) {
+            apply_linear<AsTerms<false>>(c.qkv, token, row, terms, {qkv + token, stride});
+            return;
+        }
+        RestoreLinear part = c.qkv;  // of queries and keys, then of values
+        const int64_t before = c.qkv.outputs / 3 * 2;
+        part.outputs = before;
+        apply_linear<AsTerms<false>>(part, token, row, terms, {qkv + token, stride});
+        part.outputs = c.qkv.outputs - before;
+        part.packed += before * units_of(c.qkv.inputs);
+        part.bias += before * (c.qkv.per_token ? row : 1);
+        Value *const values = reinterpret_cast<Value *>(qkv + 2 * features());
+        apply_linear<AsRows>(part, token, row, terms, {values + token, stride});
+    }
+
+    void mix(int64_t window, int64_t index, const Unit *qkv, Unit *mixed, float *logits) const {
+        const RestoreBranch &c = *call;
+        const int64_t kind = windows.place(window).kind, start = index * grid.tokens;
+        const Value *const values = reinterpret_cast<const Value *>(qkv + 2 * features());
         for (int64_t h = 0; h < c.heads; ++h) {
             Head head = head_of(c.windows, h, kind);
-            head.query = qkv + h * width * stride + start;
-            head.key = head.query + c.channels * stride;
-            head.value = head.key + c.channels * stride;
-            head.query_stride = head.key_stride = stride;
-            head.channels = width;
+            const int64_t feature = h * c.each / TERMS * stride;
+            head.query = qkv + feature + start;
+            head.key = head.query + features();
+            head.value = values + h * c.each * stride + start;
+            head.query_stride = head.key_stride = head.value_stride = stride;
+            head.channels = c.each;
             for (int64_t q = 0; q < grid.tokens; q += PANEL)
-                attend(head, q, logits, {mixed + h * width * stride + start + q, stride});
+                attend<AsTerms<false>>(head, q, logits,
+                                       {mixed + feature + start + q, stride});
         }
     }
 
-    void finish(int64_t first, int64_t token, int64_t tokens, Panel y, float *mixed) const {
+    void finish(int64_t first, int64_t token, int64_t tokens, Panel y, Unit *mixed) const {
         const RestoreBranch &c = *call;
         apply_linear(c.proj, 0, 0, false, {mixed + token, stride}, y);
+        if (c.out.half) give<Value>(first, token, tokens, y);
+        else give<float>(first, token, tokens, y);
+    }
+
+    template <typename Number>
+    void give(int64_t first, int64_t token, int64_t tokens, Panel y) const {
+        const RestoreBranch &c = *call;
         for (int64_t half = 0; half < PANEL && token + half < tokens; half += LANES) {
             const int64_t from = token + half;
             const int64_t count = tokens - from < LANES ? tokens - from : LANES;
             Pixels pixels;
-            float *rows[LANES], *residual[LANES];
+            Number *rows[LANES], *residual[LANES];
             pixels.find(windows, grid, first, from, tokens - from);
             pixels.in(c.out, rows);
             if (c.residual.data) pixels.in(c.residual, residual);
@@ -247,38 +283,58 @@ struct AttentionWork {
         const int64_t each = c.channels / c.heads, kind = windows.place(window).kind;
         for (int64_t h = 0; h < together; ++h) {
             Head head = head_of(c.windows, group * together + h, kind);
-            head.query = query + h * each * query_stride;
-            head.key = key + h * each * key_stride;
-            head.value = value + h * each * key_stride;
+            const int64_t first = h * each;
+            head.query = as_terms({query + first * query_stride, query_stride}, each,
+                                  padded(queries.tokens)).data;
+            head.key = as_terms({key + first * key_stride, key_stride}, each, keys.tokens).data;
+            const Rows rows = as_rows({value + first * key_stride, key_stride}, each, keys.tokens);
+            head.value = rows.data;
             head.query_stride = query_stride;
             head.key_stride = key_stride;
+            head.value_stride = rows.stride;
             head.channels = each;
             for (int64_t q = 0; q < queries.tokens; q += PANEL)
-                attend(head, q, logits, {mixed + h * each * query_stride + q, query_stride});
+                attend<AsPanel<false>>(head, q, logits,
+                                       {mixed + first * query_stride + q, query_stride});
         }
-        for (int64_t t = 0; t < queries.tokens; t += LANES) {
-            float *rows[LANES];
-            const int64_t count = queries.tokens - t < LANES ? queries.tokens - t : LANES;
-            find(c.out, queries, window, t, channel, rows, nullptr);
-            scatter({mixed + t, query_stride}, width(), nullptr, rows, count);
-        }
+        if (c.out.half) give<Value>(window, channel, mixed);
+        else give<float>(window, channel, mixed);
     }
 
+    template <typename Number>
     void find(const RestoreMap &map, const RestoreGrid &grid, int64_t window, int64_t token,
-              int64_t channel, float **rows, float *zeros) const {
+              int64_t channel, Number **rows, Number *zeros) const {
         Pixels pixels;
         RestoreMap part = map;
-        part.data += channel;
+        part.data = static_cast<Number *>(map.data) + channel;
         pixels.find(windows, grid, window, token, grid.tokens - token);
         pixels.in(part, rows, zeros);
     }
 
     void take(const RestoreMap &map, const RestoreGrid &grid, int64_t window, int64_t channel,
               float scale, Panel to, float *zeros) const {
+        if (map.half) take_numbers<Value>(map, grid, window, channel, scale, to, zeros);
+        else take_numbers<float>(map, grid, window, channel, scale, to, zeros);
+    }
+
+    template <typename Number>
+    void take_numbers(const RestoreMap &map, const RestoreGrid &grid, int64_t window,
+                      int64_t channel, float scale, Panel to, float *zeros) const {
         for (int64_t t = 0; t < padded(grid.tokens); t += LANES) {
-            float *rows[LANES];
-            find(map, grid, window, t < grid.tokens ? t : grid.tokens - 1, channel, rows, zeros);
+            Number *rows[LANES];
+            find(map, grid, window, t < grid.tokens ? t : grid.tokens - 1, channel, rows,
+                 reinterpret_cast<Number *>(zeros));
             gather(rows, width(), scale, {to.data + t, to.stride});
+        }
+    }
+
+    template <typename Number>
+    void give(int64_t window, int64_t channel, float *mixed) const {
+        for (int64_t t = 0; t < queries.tokens; t += LANES) {
+            Number *rows[LANES];
+            const int64_t count = queries.tokens - t < LANES ? queries.tokens - t : LANES;
+            find<Number>(call->out, queries, window, t, channel, rows, nullptr);
+            scatter({mixed + t, query_stride}, width(), nullptr, rows, count);
         }
     }
 };
@@ -306,32 +362,56 @@ struct TokensWork {
         const RestoreTokens &c = *call;
         const Panel x{scratch, PANEL};
         const Panel hidden{x.data + c.channels * PANEL, PANEL};
-        const Panel last{hidden.data + c.first.outputs * PANEL, PANEL};
-        const RestoreLinear &end = c.second.packed ? c.second : c.first;
+        if (c.x_half) take<Value>(token, x);
+        else take<float>(token, x);
+        if (c.normalise) normalise(x, c.channels, c.eps);
+        const Terms terms = as_terms(x, c.channels);
+        Panel y = hidden;
+        if (!c.second.packed) {
+            apply_linear(c.first, 0, 0, c.gelu, terms, hidden);
+        } else {
+            const Terms between{reinterpret_cast<Unit *>(hidden.data), PANEL};
+            y.data += c.first.outputs * PANEL;
+            if (c.gelu) apply_linear<AsTerms<true>>(c.first, 0, 0, terms, between);
+            else apply_linear<AsTerms<false>>(c.first, 0, 0, terms, between);
+            apply_linear(c.second, 0, 0, false, between, y);
+        }
+        if (c.out_half) give<Value>(token, y);
+        else give<float>(token, y);
+    }
+
+    template <typename Number>
+    void take(int64_t token, Panel x) const {
+        const RestoreTokens &c = *call;
+        const Number *const data = static_cast<const Number *>(c.x);
         for (int64_t half = 0; half < PANEL; half += LANES) {
-            const float *rows[LANES];
+            const Number *rows[LANES];
             for (int64_t t = 0; t < LANES; ++t) {
                 const int64_t at = token + half + t < c.count ? token + half + t : c.count - 1;
-                rows[t] = c.x + at * c.x_stride;
+                rows[t] = data + at * c.x_stride;
             }
             gather(rows, c.channels, 1.0f, {x.data + half, x.stride});
         }
         for (int64_t t = token + PANEL; t < token + 2 * PANEL && t < c.count; ++t)
-            prefetch(c.x + t * c.x_stride, c.channels);
-        if (c.normalise) normalise(x, c.channels, c.eps);
-        apply_linear(c.first, 0, 0, c.gelu, x, hidden);
-        if (c.second.packed) apply_linear(c.second, 0, 0, false, hidden, last);
-        const Panel y = c.second.packed ? last : hidden;
+            prefetch(data + t * c.x_stride, c.channels);
+    }
+
+    template <typename Number>
+    void give(int64_t token, Panel y) const {
+        const RestoreTokens &c = *call;
+        const Number *const added = static_cast<const Number *>(c.residual);
+        Number *const out = static_cast<Number *>(c.out);
+        const RestoreLinear &end = c.second.packed ? c.second : c.first;
         for (int64_t half = 0; half < PANEL && token + half < c.count; half += LANES) {
-            const float *residual[LANES];
-            float *rows[LANES];
+            const Number *residual[LANES];
+            Number *rows[LANES];
             const int64_t from = token + half;
             const int64_t count = c.count - from < LANES ? c.count - from : LANES;
             for (int64_t t = 0; t < count; ++t) {
-                residual[t] = c.residual + (from + t) * c.residual_stride;
-                rows[t] = c.out + (from + t) * c.out_stride;
+                residual[t] = added + (from + t) * c.residual_stride;
+                rows[t] = out + (from + t) * c.out_stride;
             }
-            scatter({y.data + half, y.stride}, end.outputs, c.residual ? residual : nullptr, rows,
+            scatter({y.data + half, y.stride}, end.outputs, added ? residual : nullptr, rows,
                     count);
         }
     }

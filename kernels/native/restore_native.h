@@ -1,8 +1,11 @@
-/* The C interface of the native kernels: float32 inference on CPUs.
+/* The C interface of the native kernels: inference on CPUs in float32 and bfloat16.
  *
- * Nothing is kept between calls. All lengths and strides count floats, not bytes. Maps are
+ * Nothing is kept between calls. All lengths and strides count numbers, not bytes. Maps are
  * [B, H, W, C] with adjacent channels and any other strides. Pointers are to floats unless said.
  * Every function returns 0, or 1 where memory for its work could not be had.
+ *
+ * The sets that multiply bfloat16 round what goes into products of matrices to it, and add up and
+ * compute everything else in float32. Maps may hold either for them, and floats alone for others.
  */
 #pragma once
 
@@ -19,11 +22,12 @@ extern "C" {
 #endif
 
 /* Raised with every change of what follows, so that a stale build is refused, not misread. */
-#define RESTORE_ABI 4
+#define RESTORE_ABI 5
 
 typedef struct {
-    float *data;
+    void *data;
     int64_t image, row, column; /* strides */
+    int64_t half;               /* whether its numbers are bfloat16 */
 } RestoreMap;
 
 /* y = W x + b for W in the layout of `restore_pack`, out of `outputs` by `inputs`. */
@@ -57,10 +61,12 @@ typedef struct {
 
 /* Queries, keys and values of the same windows, from one map. */
 typedef struct {
-    RestoreMap x, residual, out; /* residual.data may be NULL */
+    RestoreMap x, residual, out; /* residual.data may be NULL; else it holds numbers as out does */
     int64_t images, height, width, channels, heads;
+    int64_t each;                /* channels of a head out of qkv: even with bfloat16 */
     RestoreWindows windows;
-    RestoreLinear qkv, proj;     /* queries come out of qkv times scale * log2 e */
+    RestoreLinear qkv, proj;     /* queries come out of qkv times scale * log2 e; with bfloat16
+                                    values are packed apart from what is before them */
     int64_t normalise;           /* whether tokens are centred and scaled first */
     float eps;
 } RestoreBranch;
@@ -77,11 +83,12 @@ typedef struct {
 
 /* Tokens [count, channels], each at its stride; see `tokens.h` for the order of what is done. */
 typedef struct {
-    const float *x;
-    const float *residual;       /* [count, outputs of the last layer], or NULL */
-    float *out;
+    const void *x;
+    const void *residual;        /* [count, outputs of the last layer], or NULL */
+    void *out;
     int64_t count, channels;
     int64_t x_stride, residual_stride, out_stride;
+    int64_t x_half, out_half;    /* whether numbers are bfloat16; those of residual as of out */
     RestoreLinear first, second; /* second.packed may be NULL */
     int64_t normalise, gelu;     /* gelu: behind the first layer */
     float eps;
@@ -121,13 +128,15 @@ typedef struct {
     float eps;
 } RestoreRefinement;
 
-/* Instruction sets, by number: 0 portable, 1 AVX2 with FMA, 2 AVX-512. */
+/* Instruction sets, by number: 0 portable, 1 AVX2 with FMA, 2 AVX-512; 3 AVX-512 that multiplies
+   bfloat16, which is never the best. */
 RESTORE_API int64_t restore_abi(void);
 RESTORE_API int64_t restore_best_isa(void);
 RESTORE_API int64_t restore_has_isa(int64_t isa);
 /* Tokens that are computed at once; biases per token are padded to a multiple. */
 RESTORE_API int64_t restore_panel(int64_t isa);
-/* Reorder a matrix [outputs, inputs] with adjacent inputs; `packed` has as many floats. */
+/* Reorder a matrix [outputs, inputs] with adjacent inputs; `packed` has as many floats, or with
+   bfloat16 outputs * ceil(inputs / 2). */
 RESTORE_API void restore_pack(
     int64_t isa, const float *weight, int64_t outputs, int64_t inputs, float *packed);
 /* A number that changes with the bits of `count` floats, but for one change in billions. the same
@@ -136,6 +145,7 @@ RESTORE_API uint64_t restore_digest(int64_t isa, const float *data, int64_t coun
 RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
 RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);
 RESTORE_API int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads);
+/* These compute in float32, whatever the set. */
 RESTORE_API int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads);
 RESTORE_API int64_t restore_dictionary(
     int64_t isa, const RestoreDictionary *call, int64_t threads);

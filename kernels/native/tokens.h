@@ -1,4 +1,6 @@
 // Tokens in and out of panels: from [token][channel] in maps to [channel][token] and back.
+//
+// Maps hold numbers of type Number: float, or Half where products take bfloat16.
 #pragma once
 
 #include "tiles.h"
@@ -15,16 +17,25 @@ INLINE int64_t vector_start(int64_t channels, int64_t index) {
 }
 
 // Have the cache fetch a token that is needed soon.
-INLINE void prefetch(const float *row, int64_t channels) {
-    for (int64_t c = 0; c < channels; c += 16) __builtin_prefetch(row + c);
+template <typename Number>
+INLINE void prefetch(const Number *row, int64_t channels) {
+    constexpr int64_t LINE = 64 / sizeof(Number);
+    for (int64_t c = 0; c < channels; c += LINE) __builtin_prefetch(row + c);
     __builtin_prefetch(row + channels - 1);
 }
 
+template <typename Number>
+struct Same {  // keeps an argument from telling what Number is, so that it can be NULL
+    typedef Number Type;
+};
+
 // LANES tokens at rows[0], rows[1], ... to out.data[channel * out.stride + token].
-static void gather(const float *const *rows, int64_t channels, float scale, Panel out) {
+template <typename Number>
+static void gather(const Number *const *rows, int64_t channels, float scale, Panel out) {
     if (channels < LANES) {
         for (int64_t c = 0; c < channels; ++c)
-            for (int64_t t = 0; t < LANES; ++t) out.data[c * out.stride + t] = rows[t][c] * scale;
+            for (int64_t t = 0; t < LANES; ++t)
+                out.data[c * out.stride + t] = get(rows[t] + c) * scale;
         return;
     }
     for (int64_t i = 0; i < vectors_in(channels); ++i) {
@@ -37,12 +48,14 @@ static void gather(const float *const *rows, int64_t channels, float scale, Pane
 }
 
 // The first `count` of LANES tokens back to their rows, plus what lies at `residual`'s, if anything.
-static void scatter(Panel y, int64_t channels, const float *const *residual, float *const *rows,
-                    int64_t count) {
+template <typename Number>
+static void scatter(Panel y, int64_t channels, const typename Same<Number>::Type *const *residual,
+                    Number *const *rows, int64_t count) {
     if (channels < LANES) {
         for (int64_t t = 0; t < count; ++t)
             for (int64_t c = 0; c < channels; ++c)
-                rows[t][c] = y.data[c * y.stride + t] + (residual ? residual[t][c] : 0.0f);
+                put(rows[t] + c, y.data[c * y.stride + t] +
+                                     (residual ? get(residual[t] + c) : 0.0f));
         return;
     }
     for (int64_t i = 0; i < vectors_in(channels); ++i) {

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <limits>
 
+#include "normal_table.h"
+
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
 
@@ -31,29 +33,70 @@ INLINE Integers load(const int32_t *from) {
 }
 // value - 0, which compilers drop; value + 0 would be computed, as it turns -0 into 0
 INLINE Vector splat(float value) { return value - Vector{}; }
+
+// The second where one is NaN. GCC makes a comparison and a choice of a > b ? a : b.
+#if LANES == 16
+INLINE Vector greater(Vector a, Vector b) { return (Vector)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE Vector lesser(Vector a, Vector b) { return (Vector)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif LANES == 8
+INLINE Vector greater(Vector a, Vector b) { return (Vector)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE Vector lesser(Vector a, Vector b) { return (Vector)_mm256_min_ps((__m256)a, (__m256)b); }
+#else
 INLINE Vector greater(Vector a, Vector b) { return a > b ? a : b; }
 INLINE Vector lesser(Vector a, Vector b) { return a < b ? a : b; }
+#endif
 
-// 2^x for x <= 0 to about one unit in the last place; as good as 0 from x = -126 on, NaN for NaN.
-INLINE Vector exp2_below_zero(Vector x) {
-    x = greater(splat(-126.0f), x);  // in this order, as a comparison with NaN takes the second
-    // adding 1.5 * 2^23 leaves the nearest integer in the lowest bits
-    const Vector magic = splat(12582912.0f);
-    const Vector rounded = x + magic;
-    const Vector f = x - (rounded - magic);  // -0.5 to 0.5
-    // minimax of the relative error on that interval, 1.9e-9
+// 2^f for f from -0.5 to 0.5: minimax of the relative error there, 1.9e-9.
+INLINE Vector exp2_near_zero(Vector f) {
     Vector p = splat(0.0001534581242594868f);
     p = p * f + 0.0013399930903688073f;
     p = p * f + 0.009618489071726799f;
     p = p * f + 0.05550328642129898f;
     p = p * f + 0.24022646248340607f;
     p = p * f + 0.6931471824645996f;
-    p = p * f + 1.0f;
+    return p * f + 1.0f;
+}
+
+// 2^x for x <= 0 to about one unit in the last place; as good as 0 from x = -126 on, NaN for NaN.
+INLINE Vector exp2_below_zero(Vector x) {
+#if LANES == 16
+    // what is left of x beside the nearest integer: 0 where x is infinite
+    const Vector f = (Vector)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT);
+    return (Vector)_mm512_scalef_ps((__m512)exp2_near_zero(f), (__m512)(x - f));
+#else
+    x = greater(splat(-126.0f), x);  // in this order, as a comparison with NaN takes the second
+    // adding 1.5 * 2^23 leaves the nearest integer in the lowest bits
+    const Vector magic = splat(12582912.0f);
+    const Vector rounded = x + magic;
+    const Vector p = exp2_near_zero(x - (rounded - magic));
     const Integers exponent = reinterpret_cast<Integers>(rounded) << 23;
     return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + exponent);
+#endif
 }
 
 // x (1 + erf(x / sqrt 2)) / 2. The share (1 + erf) / 2 is exact to 1.1e-7, and 0 or 1 beyond 5.4.
+#if LANES == 16
+INLINE Vector gelu(Vector x) {
+    typedef restore_native::NormalTable Table;
+    constexpr float SCALE = Table::PIECES / Table::EDGE;
+    const __m512 magic = _mm512_set1_ps(12582912.0f);  // as in exp2_below_zero
+    const __m512 size = _mm512_abs_ps((__m512)x);
+    // in this order, as a comparison with NaN takes the second
+    const __m512 inside = _mm512_min_ps(_mm512_set1_ps((Table::PIECES + 0.5f) / SCALE), size);
+    const __m512 at = _mm512_fmsub_ps(inside, _mm512_set1_ps(SCALE), _mm512_set1_ps(0.5f));
+    const __m512 rounded = _mm512_add_ps(at, magic);
+    const __m512i piece = _mm512_castps_si512(rounded);  // its lowest bits count
+    const __m512 f = _mm512_sub_ps(at, _mm512_sub_ps(rounded, magic));  // -0.5 to 0.5
+    __m512 p = _mm512_setzero_ps();
+    UNROLL for (int i = Table::DEGREE; i >= 0; --i) {
+        const float *row = restore_native::NORMAL_TABLE.factors[i];
+        const __m512 factor =
+            _mm512_permutex2var_ps(_mm512_load_ps(row), piece, _mm512_load_ps(row + 16));
+        p = i == Table::DEGREE ? factor : _mm512_fmadd_ps(p, f, factor);
+    }
+    return (Vector)_mm512_fmadd_ps(size, p, _mm512_mul_ps((__m512)x, _mm512_set1_ps(0.5f)));
+}
+#else
 INLINE Vector gelu(Vector x) {
     const Vector edge = splat(5.4f);
     const Vector z = lesser(greater(x, -edge), edge);
@@ -78,6 +121,7 @@ INLINE Vector gelu(Vector x) {
     const Vector settled = x <= -edge ? Vector{} : share;
     return x * (x >= edge ? splat(1.0f) : settled);
 }
+#endif
 
 // Turn rows into columns: v[i][j] becomes v[j][i].
 #if LANES == 16

@@ -31,11 +31,12 @@ DTYPES = (torch.float32, torch.bfloat16)
 def code_paths(device: torch.device) -> dict[str, str]:
     """For every op of `kernels`, the path that "auto" takes, and why the faster ones are refused.
 
-    Where they differ, that of float32 and that of bfloat16.
+    Where they differ, that of float32 and that of bfloat16, which is float32 under autocast.
     """
-    each = [
-        {op: _path(op, why) for op, why in _refusals(device, dtype).items()} for dtype in DTYPES
-    ]
+    each = []
+    for dtype in DTYPES:
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            each.append({op: _path(op, why) for op, why in _refusals(device).items()})
     return {op: _joined([paths[op] for paths in each]) for op in each[0]}
 
 
@@ -54,11 +55,11 @@ def _path(op: str, refusals: Mapping[Path, str | None]) -> str:
     return f"{chosen} ({'; '.join(refused)})" if refused else chosen
 
 
-def _refusals(device: torch.device, dtype: torch.dtype) -> dict[str, Mapping[Path, str | None]]:
+def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
     """What each op says of small inputs whose shapes no path refuses."""
 
     def empty(*shape: int) -> Tensor:
-        return torch.empty(shape, device=device, dtype=dtype)
+        return torch.empty(shape, device=device)
 
     x, weight = empty(1, 8, 8, 12), empty(12, 12)
     qkv, tokens, similarity = empty(1, 8, 8, 3, 12), empty(1, 64, 36), empty(1, 64, 16)

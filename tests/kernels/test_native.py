@@ -1,4 +1,7 @@
-"""The native kernels against the definitions, on every instruction set that this CPU has."""
+"""The native kernels against the definitions, on every instruction set that this CPU has.
+
+With bfloat16 everything runs under autocast, the definitions too.
+"""
 
 from __future__ import annotations
 
@@ -28,27 +31,34 @@ from restore.kernels.permuted_attention import permuted_attention
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size
 
-ISAS = range(len(native_library.ISAS))
+BFLOAT16 = native_library.BFLOAT16
 
 FUNCTIONS, WHY_NOT = native_library.loaded()
 pytestmark = pytest.mark.skipif(FUNCTIONS is None, reason=f"needs the native kernels: {WHY_NOT}")
 
 
-@pytest.fixture(params=ISAS, ids=native_library.ISAS, autouse=True)
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The instruction set that the ops use."""
+@pytest.fixture(params=range(BFLOAT16 + 1), ids=(*native_library.ISAS, "bfloat16"), autouse=True)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The instruction set that the ops use, in the arithmetic that it is for."""
     try:
         library = native_library.library(request.param)
     except LookupError as why:
         pytest.skip(str(why))
-    monkeypatch.setattr(native_ops, "library", lambda: library)
-    return int(request.param)
+    monkeypatch.setattr(native_ops, "library", lambda isa=request.param: library)
+    with torch.autocast("cpu", torch.bfloat16, enabled=request.param == BFLOAT16):
+        yield request.param
+
+
+float32_only = pytest.mark.parametrize(
+    "isa", range(BFLOAT16), ids=native_library.ISAS, indirect=True
+)
+bfloat16_only = pytest.mark.parametrize("isa", [BFLOAT16], ids=["bfloat16"], indirect=True)
 
 
 def assert_exact(
     run: Callable[..., Tensor], definition: Callable[..., Tensor], tensors: list[Tensor]
 ) -> None:
-    """Hold the kernel to twice the error of the definition in float32."""
+    """Hold the kernel to twice the error of the definition in the same arithmetic."""
     truth, plain = definition(*(t.double() for t in tensors)), definition(*tensors)
     assert_as_exact_as(plain, run(*tensors), truth)
 
@@ -199,6 +209,7 @@ def test_norms_of_channels_that_are_nearly_the_same(
     assert_exact(run("native"), run("reference"), [mean * (1 + common.abs()) + noise * differences])
 
 
+@float32_only
 def test_gelu_far_from_zero() -> None:
     x = torch.cat([torch.linspace(-7, 7, 2001), torch.tensor([-1e30, -100.0, 100.0, 1e30])])
     one = torch.ones(1, 1)
@@ -247,14 +258,18 @@ def test_images_do_not_mix() -> None:
         torch.testing.assert_close(whole[image : image + 1], alone, rtol=0, atol=0)
 
 
-def test_nothing_is_read_outside_of_the_inputs() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_is_read_outside_of_the_inputs(dtype: torch.dtype, isa: int) -> None:
     """Numbers beside the map and the weights are NaN, which would show."""
+    if dtype == torch.bfloat16 and isa != BFLOAT16:
+        pytest.skip("its maps are of float32")
     case = branch_cases.Case((7, 14), (7, 7), (3, 3), 1, 13)
     given = case.draw(torch.float32)
+    given["x"] = given["x"].to(dtype)
     wanted = case.run("native")(*given.values())
     framed = {}
     for name, t in given.items():
-        frame = torch.full((t.numel() + 128,), torch.nan)
+        frame = torch.full((t.numel() + 128,), torch.nan, dtype=t.dtype)
         framed[name] = frame[64:-64].view(t.shape)
         framed[name].copy_(t)
     assert torch.equal(case.run("native")(*framed.values()), wanted)
@@ -309,6 +324,69 @@ def test_no_edit_is_missed(edit: str, shape: tuple[int, int]) -> None:
     assert torch.equal(got, linear_residual(y, weight.clone(), None, x, backend="native"))
 
 
+@bfloat16_only
+@pytest.mark.parametrize("case", [BRANCHES[1], BRANCHES[2], BRANCHES[5], BRANCHES[10]], ids=str)
+def test_branches_of_bfloat16_maps(case: branch_cases.Case) -> None:
+    given = case.draw(torch.float32)
+    for names in (("x",), ("residual",), ("x", "residual")):
+        lowered = {name: t.bfloat16() if name in names else t for name, t in given.items()}
+        assert_exact(case.run("native"), case.run("reference"), list(lowered.values()))
+
+
+@bfloat16_only
+@pytest.mark.parametrize("case", [ATTENTIONS[0], ATTENTIONS[-1]], ids=str)
+def test_attention_of_bfloat16_maps(case: core.Case) -> None:
+    qkv, table = core.inputs(case, torch.float32)
+    assert_exact(core.ours(case, "native"), core.ours(case, "reference"), [qkv.bfloat16(), table])
+
+
+@bfloat16_only
+@pytest.mark.parametrize("op", fused_cases.OPS)
+@pytest.mark.parametrize("lowered", ["x", "y", "x y"])
+@pytest.mark.parametrize("case", FUSED, ids=str)
+def test_layers_of_bfloat16_maps(case: fused_cases.Case, lowered: str, op: str) -> None:
+    given = fused_cases.taken(op, fused_cases.draw(case, torch.float32))
+    given = {name: t.bfloat16() if name in lowered.split() else t for name, t in given.items()}
+    native, definition = (
+        fused_cases.with_names(list(given), lambda t, b=backend: fused_cases.ours(t, op, b))
+        for backend in ("native", "reference")
+    )
+    assert_exact(native, definition, list(given.values()))
+
+
+@bfloat16_only
+def test_numbers_are_rounded_to_the_nearest_even() -> None:
+    """As PyTorch rounds them, in maps, in weights and in results."""
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(0x00800000, 0x7F800000, (4096,), generator=generator, dtype=torch.int32)
+    bits[::4] = bits[::4] & ~0xFFFF | 0x8000  # halfway
+    x, one = bits.view(torch.float32), torch.ones(1, 1)
+    x = torch.cat([x, -x, torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0])])
+
+    def linear(x: Tensor, weight: Tensor) -> Tensor:
+        return native_ops.norm_linear(
+            x, native_ops.NormedLinear(None, None, weight, None), 0.0, gelu=False
+        )
+
+    for y in (linear(x[:, None], one)[:, 0], linear(one, x[:, None])[0]):
+        assert y.dtype == torch.bfloat16
+        assert torch.equal(y.isnan(), x.isnan())
+        assert torch.equal(y.nan_to_num(), x.bfloat16().nan_to_num())
+
+
+@pytest.mark.parametrize("window", [0, 3, 8])
+def test_windows_do_not_mix(window: int) -> None:
+    """Several of these are computed at once, and their keys are of an odd number."""
+    case = branch_cases.Case((21, 21), (7, 7), (0, 0), 2, 5)
+    given = case.draw(torch.float32)
+    row, column = window // 3 * 7, window % 3 * 7
+    given["x"][0, row, column] = torch.inf
+    finite = case.run("native")(*given.values()).isfinite()
+    for y, x in ((y, x) for y in (0, 7, 14) for x in (0, 7, 14)):
+        same = (y, x) == (row, column)
+        assert bool(finite[0, y : y + 7, x : x + 7].all()) != same
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("place", ["query", "key", "table"])
 def test_numbers_that_are_none_stay_so(place: str, value: float) -> None:
@@ -356,6 +434,7 @@ def test_defaults_of_the_process_change_nothing() -> None:
     assert torch.equal(got, wanted)
 
 
+@float32_only
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of PyTorch's own
 def test_forward_derivatives_are_left_to_stock_ops() -> None:
     y, x, weight = torch.randn(5, 8), torch.randn(5, 6), torch.randn(6, 8)
@@ -407,7 +486,7 @@ def test_a_damaged_library_is_refused(
     assert "build it again" in why or "does not load" in why
 
 
-def test_what_it_refuses() -> None:
+def test_what_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     x, linear = torch.zeros(4, 8), nn.Linear(8, 8)
     with pytest.raises(BackendUnavailable, match="needs a gradient; it has no backward"):
         mlp_of(linear, x)
@@ -415,12 +494,24 @@ def test_what_it_refuses() -> None:
         with pytest.raises(BackendUnavailable, match=r"this is torch\.float64"):
             mlp_of(linear, x.double())
         with (
+            torch.autocast("cpu", enabled=False),
+            pytest.raises(BackendUnavailable, match=r"under autocast, and this is torch\.bfloat16"),
+        ):
+            mlp_of(linear, x.bfloat16())
+        with (
+            torch.autocast("cpu", torch.float16),
+            pytest.raises(BackendUnavailable, match=r"autocast asks for torch\.float16"),
+        ):
+            mlp_of(linear, x)
+        monkeypatch.setattr(native_library, "bfloat16_refuses", lambda: "this CPU has none")
+        with (
             torch.autocast("cpu", torch.bfloat16),
-            pytest.raises(BackendUnavailable, match="autocast asks for other arithmetic"),
+            pytest.raises(BackendUnavailable, match="bfloat16, and this CPU has none"),
         ):
             mlp_of(linear, x)
 
 
+@float32_only
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated:DeprecationWarning")
 @torch.no_grad()
@@ -432,6 +523,7 @@ def test_a_trace_holds_stock_ops() -> None:
     torch.testing.assert_close(graph(*given.values()), case.run("reference")(*given.values()))
 
 
+@float32_only
 @torch.no_grad()
 def test_transforms_see_stock_ops() -> None:
     linear, x = nn.Linear(8, 8), torch.randn(3, 5, 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import interpreted
 import pytest
@@ -200,12 +200,22 @@ def test_auto_takes_it_for_inference_alone(op: Op) -> None:
         op.run(needed, *others)
 
 
+@test_native.float32_only
 def test_a_large_scale_has_its_bound() -> None:
     case = category.Case(24, 8, 5, 2, 5)
     (qkv, _), labels = category.inputs(case, torch.float32), category.categories(case)
     run = category.ours(case, labels, "native")
     assert torch.equal(run(qkv, torch.tensor([9.0])), run(qkv, torch.tensor([5.0])))
-    far: Any = run(qkv, torch.tensor([-float("inf")]))
-    torch.testing.assert_close(
-        far, category.ours(case, labels, "reference")(qkv, torch.tensor([-float("inf")]))
-    )
+    none, definition = torch.tensor([-torch.inf]), category.ours(case, labels, "reference")
+    torch.testing.assert_close(run(qkv, none), definition(qkv, none))
+
+
+@test_native.bfloat16_only
+@ops
+def test_maps_of_bfloat16(op: Op) -> None:
+    """Their numbers are computed with as if they were of float32."""
+    first, *others = [t.bfloat16() if t.dim() == 3 else t for t in op.tensors]
+    wanted = op.run(first.float(), *[t.float() for t in others])
+    got = op.run(first, *others)
+    assert torch.equal(got, wanted.to(got.dtype))
+    assert got.dtype == op.run(first, *others, backend="reference").dtype
