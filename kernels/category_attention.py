@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from restore.kernels import atd_reference, dispatch
 from restore.kernels.attention_geometry import of_groups, too_wide
 from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.precision import lowered
 from restore.kernels.windows import symmetric_index
 
@@ -54,9 +55,14 @@ def category_attention(
     """
     _check(qkv, category, logit_scale, category_size, num_heads)
     run = atd_reference.category_attention
-    path = choose(OP, backend, refusals(qkv, qkv.shape[-1] // 3 // num_heads))
+    refused = refusals(qkv, qkv.shape[-1] // 3 // num_heads)
+    path = choose(OP, backend, with_native(refused, qkv, logit_scale))
     if path == "triton":
         run = _triton
+    elif path == "native":
+        from restore.kernels import native_atd
+
+        run = native_atd.category_attention
     elif path == "torch":
         run = _fused
     return run(qkv, category, logit_scale, category_size, num_heads)

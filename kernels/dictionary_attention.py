@@ -9,6 +9,7 @@ from torch import Tensor
 
 from restore.kernels import atd_reference, dispatch
 from restore.kernels.dispatch import Backend, Path, choose
+from restore.kernels.native_library import with_native
 from restore.kernels.precision import lowered
 
 OP = "dictionary_attention"
@@ -61,10 +62,16 @@ def dictionary_attention(
             f"{OP}: v is {tuple(v.shape)} and scale {tuple(scale.shape)}, but k {tuple(k.shape)} "
             f"has M={entries}"
         )
-    if choose(OP, backend, refusals(q, k, v, scale)) == "triton":
+    refused = with_native(refusals(q, k, v, scale), q, k, v, scale)
+    path = choose(OP, backend, refused)
+    if path == "triton":
         from restore.kernels import dictionary_attention_triton as fast
 
         return fast.forward(q, k, lowered(v), scale)
+    if path == "native":
+        from restore.kernels import native_atd
+
+        return native_atd.dictionary_attention(q, k, v, scale)
     return atd_reference.dictionary_attention(q, k, v, scale)
 
 
@@ -135,13 +142,19 @@ def refine_dictionary(
     Source: Zhang et al., arXiv:2401.08209 (adaptive dictionary refinement).
     """
     _check_refinement(dictionary, x, similarity, weight, bias, sigma)
-    refusals = refine_refusals(similarity, x, dictionary, weight, bias, sigma)
-    if choose(REFINE_OP, backend, refusals) == "triton":
+    given = (dictionary, x, similarity, weight, bias, sigma)
+    refused = refine_refusals(similarity, x, dictionary, weight, bias, sigma)
+    path = choose(REFINE_OP, backend, with_native(refused, *given))
+    if path == "triton":
         from restore.kernels.refine_dictionary_triton import refine_op
 
         refined: Tensor = refine_op(similarity, x, dictionary, weight, bias, sigma, eps)[0]
         return refined
-    return atd_reference.refine_dictionary(dictionary, x, similarity, weight, bias, sigma, eps)
+    if path == "native":
+        from restore.kernels import native_atd
+
+        return native_atd.refine_dictionary(given, eps)
+    return atd_reference.refine_dictionary(*given, eps)
 
 
 def _check_refinement(

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from restore.kernels.dispatch import Path
 from restore.kernels.precision import autocast_dtype
 
-ABI = 4  # RESTORE_ABI of native/restore_native.h, whose structures follow
+ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures follow
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
@@ -141,6 +141,58 @@ class Tokens(Structure):
     )
 
 
+class Groups(Structure):
+    """A call of `restore_groups`."""
+
+    _fields_ = (
+        ("qkv", c_void_p),
+        ("out", c_void_p),
+        ("order", c_void_p),
+        ("images", c_int64),
+        ("tokens", c_int64),
+        ("channels", c_int64),
+        ("heads", c_int64),
+        ("size", c_int64),
+        ("scale", c_float),
+    )
+
+
+class Dictionary(Structure):
+    """A call of `restore_dictionary`."""
+
+    _fields_ = (
+        ("query", c_void_p),
+        ("key", c_void_p),
+        ("value", c_void_p),
+        ("similarity", c_void_p),
+        ("out", c_void_p),
+        ("images", c_int64),
+        ("tokens", c_int64),
+        ("entries", c_int64),
+        ("compared", c_int64),
+        ("channels", c_int64),
+    )
+
+
+class Refinement(Structure):
+    """A call of `restore_refinement`."""
+
+    _fields_ = (
+        ("similarity", c_void_p),
+        ("x", c_void_p),
+        ("dictionary", c_void_p),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("sigma", c_void_p),
+        ("out", c_void_p),
+        ("images", c_int64),
+        ("tokens", c_int64),
+        ("entries", c_int64),
+        ("channels", c_int64),
+        ("eps", c_float),
+    )
+
+
 class Library:
     """The library for one instruction set.
 
@@ -180,7 +232,7 @@ class Library:
         """
         function = getattr(self._functions, name)
         if function(self.isa, ctypes.byref(call), torch.get_num_threads()):
-            raise MemoryError(f"{name}: no memory for windows of {call.channels} channels")
+            raise MemoryError(f"{name}: no memory for what {call.channels} channels need")
 
 
 @functools.cache
@@ -225,6 +277,9 @@ def _declare(functions: ctypes.CDLL) -> None:
         "restore_branch": [c_int64, POINTER(Branch), c_int64],
         "restore_attention": [c_int64, POINTER(Attention), c_int64],
         "restore_tokens": [c_int64, POINTER(Tokens), c_int64],
+        "restore_groups": [c_int64, POINTER(Groups), c_int64],
+        "restore_dictionary": [c_int64, POINTER(Dictionary), c_int64],
+        "restore_refinement": [c_int64, POINTER(Refinement), c_int64],
     }.items():
         function = getattr(functions, name)
         function.restype, function.argtypes = c_int64, arguments

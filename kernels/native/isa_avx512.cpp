@@ -21,10 +21,13 @@
 #define LANES 16
 #define ISA avx512
 #include "operations.h"
+#include "dictionary.h"
+#include "groups.h"
 
 namespace restore_native {
 static const Operations operations{avx512::PANEL, avx512::pack, avx512::digest, avx512::branch, avx512::attention,
-                                   avx512::tokens};
+                                   avx512::tokens, avx512::groups, avx512::dictionary,
+                                   avx512::refinement};
 const Operations *const AVX512 = &operations;
 }  // namespace restore_native
 

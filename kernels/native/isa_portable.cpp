@@ -2,9 +2,12 @@
 #define LANES 4
 #define ISA portable
 #include "operations.h"
+#include "dictionary.h"
+#include "groups.h"
 
 namespace restore_native {
 static const Operations operations{portable::PANEL, portable::pack, portable::digest, portable::branch,
-                                   portable::attention, portable::tokens};
+                                   portable::attention, portable::tokens, portable::groups, portable::dictionary,
+                                   portable::refinement};
 const Operations *const PORTABLE = &operations;
 }  // namespace restore_native

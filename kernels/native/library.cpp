@@ -11,6 +11,9 @@ const Operations *operations_of(int64_t isa) {
     return all[isa];
 }
 
+// The same set without products in bfloat16, for ops that have none.
+const Operations *exact_of(int64_t isa) { return operations_of(isa == 3 ? 2 : isa); }
+
 }  // namespace
 
 int64_t restore_abi(void) { return RESTORE_ABI; }
@@ -57,4 +60,16 @@ int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t thr
 
 int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads) {
     return operations_of(isa)->tokens(call, threads);
+}
+
+int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads) {
+    return exact_of(isa)->groups(call, threads);
+}
+
+int64_t restore_dictionary(int64_t isa, const RestoreDictionary *call, int64_t threads) {
+    return exact_of(isa)->dictionary(call, threads);
+}
+
+int64_t restore_refinement(int64_t isa, const RestoreRefinement *call, int64_t threads) {
+    return exact_of(isa)->refinement(call, threads);
 }

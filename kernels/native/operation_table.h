@@ -18,6 +18,9 @@ struct Operations {
     int64_t (*branch)(const RestoreBranch *, int64_t);
     int64_t (*attention)(const RestoreAttention *, int64_t);
     int64_t (*tokens)(const RestoreTokens *, int64_t);
+    int64_t (*groups)(const RestoreGroups *, int64_t);
+    int64_t (*dictionary)(const RestoreDictionary *, int64_t);
+    int64_t (*refinement)(const RestoreRefinement *, int64_t);
 };
 
 // Null where this build is for another kind of CPU.

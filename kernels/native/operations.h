@@ -10,8 +10,6 @@ namespace ISA {
 
 using restore_native::run_in_parallel;
 
-INLINE int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
-
 struct Place {  // of a window among all, down and across counting windows
     int64_t image, down, across;
     int64_t kind;  // see RestoreGrid.labels

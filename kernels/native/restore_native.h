@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised with every change of what follows, so that a stale build is refused, not misread. */
-#define RESTORE_ABI 4
+#define RESTORE_ABI 5
 
 typedef struct {
     void *data;
@@ -94,6 +94,40 @@ typedef struct {
     float eps;
 } RestoreTokens;
 
+/* Attention inside groups of `size` tokens each, which follow each other in `order`. The row of
+   tokens is filled up to whole groups by its own end reversed. */
+typedef struct {
+    const float *qkv;            /* [images, tokens, 3 channels]; heads lie side by side in queries,
+                                    keys and values */
+    float *out;                  /* [images, tokens, channels] */
+    const int64_t *order;        /* [images, tokens], each token of an image once */
+    int64_t images, tokens, channels, heads;
+    int64_t size;                /* 1 to tokens */
+    float scale;                 /* of the products, times log2 e */
+} RestoreGroups;
+
+/* Attention from tokens to the entries of their image's dictionary by cosines. */
+typedef struct {
+    const float *query;          /* [images, tokens, compared] */
+    const float *key;            /* [images, compared, entries], of length 1 times the sharpness of
+                                    the entry times log2 e */
+    const float *value;          /* [images, entries, channels] */
+    float *similarity;           /* [images, tokens, entries] */
+    float *out;                  /* [images, tokens, channels] */
+    int64_t images, tokens, entries, compared, channels;
+} RestoreDictionary;
+
+/* A dictionary moved towards tokens; see `refine_dictionary`. */
+typedef struct {
+    const float *similarity;     /* [images, tokens, entries] */
+    const float *x;              /* [images, tokens, channels] */
+    const float *dictionary;     /* [images, entries, channels] */
+    const float *weight, *bias, *sigma; /* [entries] */
+    float *out;                  /* [images, entries, channels] */
+    int64_t images, tokens, entries, channels;
+    float eps;
+} RestoreRefinement;
+
 /* Instruction sets, by number: 0 portable, 1 AVX2 with FMA, 2 AVX-512; 3 AVX-512 that multiplies
    bfloat16, which is never the best. */
 RESTORE_API int64_t restore_abi(void);
@@ -111,6 +145,12 @@ RESTORE_API uint64_t restore_digest(int64_t isa, const float *data, int64_t coun
 RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
 RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);
 RESTORE_API int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads);
+/* These compute in float32, whatever the set. */
+RESTORE_API int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads);
+RESTORE_API int64_t restore_dictionary(
+    int64_t isa, const RestoreDictionary *call, int64_t threads);
+RESTORE_API int64_t restore_refinement(
+    int64_t isa, const RestoreRefinement *call, int64_t threads);
 
 #ifdef __cplusplus
 }

@@ -7,6 +7,8 @@
 
 namespace ISA {
 
+INLINE int64_t padded(int64_t tokens) { return (tokens + PANEL - 1) / PANEL * PANEL; }
+
 // The first and the last vector of a row overlap where its length is no multiple of LANES.
 INLINE int64_t vectors_in(int64_t channels) { return (channels + LANES - 1) / LANES; }
 INLINE int64_t vector_start(int64_t channels, int64_t index) {

@@ -70,7 +70,7 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
         window_attention.OP: with_native(window_attention.refusals(qkv), qkv),
         overlapping_attention.OP: with_native(window_attention.refusals(qkv), qkv),
         permuted_attention.OP: with_native(window_attention.refusals(x), x),
-        category_attention.OP: category_attention.refusals(tokens),
+        category_attention.OP: with_native(category_attention.refusals(tokens), tokens),
         window_attention_branch.OP: with_native(
             window_attention_branch.refusals(x, branch, (8, 8)), x
         ),
@@ -80,6 +80,10 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
         self_correlation.OP: self_correlation.refusals(x),
         spatial_correlation.OP: spatial_correlation.refusals(x),
         channel_correlation.OP: channel_correlation.refusals(x),
-        dictionary_attention.OP: dictionary_attention.refusals(tokens, empty(1, 16, 36)),
-        dictionary_attention.REFINE_OP: dictionary_attention.refine_refusals(similarity),
+        dictionary_attention.OP: with_native(
+            dictionary_attention.refusals(tokens, empty(1, 16, 36)), tokens
+        ),
+        dictionary_attention.REFINE_OP: with_native(
+            dictionary_attention.refine_refusals(similarity), similarity
+        ),
     }

@@ -85,7 +85,8 @@ def test_similarity_is_as_exact_in_half_precision(dtype: torch.dtype) -> None:
             y, similarity = branch(x, dictionary)
     assert y.dtype == dtype
     assert similarity.dtype == torch.float32
-    assert torch.equal(similarity, wanted)
+    # without autocast a kernel that rounds elsewhere may run; half precision is off by 1e-3
+    torch.testing.assert_close(similarity, wanted, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(13, 6), (3, 5), (1, 1), (4, 9)], ids=str)

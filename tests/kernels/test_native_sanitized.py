@@ -19,6 +19,7 @@ pytestmark = [
 ]
 FLAGS = ("-std=gnu++17", "-O1", "-g", "-Wno-psabi", "-ffp-contract=fast", "-pthread")
 HERE = Path(__file__).parent
+TESTS = ("test_native.py", "test_native_atd.py")
 
 
 def compiled(root: Path, out: Path, flags: tuple[str, ...], *more: Path) -> Path:
@@ -58,7 +59,7 @@ def test_addresses_and_arithmetic(root: Path, tmp_path: Path) -> None:
         f"native_library.FILE = pathlib.Path({str(library)!r})\n"
         # a sanitized process cannot be forked well; and this is not about threads
         "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-k', 'not fork and not threads', "
-        f"{str(HERE / 'test_native.py')!r}]))\n"
+        f"*{[str(HERE / name) for name in TESTS]!r}]))\n"
     )
     environment = {
         **os.environ,
