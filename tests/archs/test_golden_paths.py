@@ -1,7 +1,7 @@
 """The authors' numbers of small networks by every path: definitions, stock ops, native, Triton.
 
-In float32, with the limits of `test_golden`. Where there is no GPU, Triton is interpreted, so of
-every family only one small input is in the fast part.
+In float32, with the limits of `test_golden`, and natively in bfloat16 too. Where there is no GPU,
+Triton is interpreted, so of every family only one small input is in the fast part.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import torch
+from exactness import assert_as_exact_as
 from golden_data import tiny, tiny_names
 from test_golden import SINGLE, assert_float32, load_tiny, off
 from torch import Tensor
 
 from restore.kernels import dispatch
-from restore.kernels.native_library import loaded
+from restore.kernels.native_library import bfloat16_refuses, loaded
 from restore.kernels.windows import Size
 
 sys.path.append(str(Path(__file__).parents[1] / "kernels"))
@@ -129,6 +130,25 @@ def test_native_outputs(name: str, taken: set[tuple[str, str]]) -> None:
             y = model(case.image(tag))
         allowed = SINGLE * float(case.numbers[f"max_abs_y_{tag}"])
         assert off(y, case.tensor(f"y_{tag}")) <= allowed
+    assert "native" in {chosen for chosen, _ in taken}
+
+
+@pytest.mark.skipif(bfloat16_refuses() is not None, reason=str(bfloat16_refuses()))
+@pytest.mark.parametrize("path", ["native"])
+@pytest.mark.parametrize("name", tiny_names())
+def test_native_outputs_in_bfloat16(
+    name: str, taken: set[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within twice the error of stock ops in the same arithmetic."""
+    case = tiny(name)
+    model = load_tiny(case, "bf16")
+    for tag in case.inputs:
+        with torch.inference_mode():
+            y = model(case.image(tag))
+            with monkeypatch.context() as stock:
+                stock.setattr(dispatch, "AUTO", PATHS["torch"])
+                plain = model(case.image(tag))
+        assert_as_exact_as(plain, y, case.tensor(f"y_{tag}"))
     assert "native" in {chosen for chosen, _ in taken}
 
 
