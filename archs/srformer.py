@@ -30,7 +30,6 @@ from restore.archs._blocks import (
 )
 from restore.archs._skeleton import (
     BLOCK,
-    Upsampler,
     has_skeleton,
     read_skeleton,
     skeleton_evidence,
@@ -46,6 +45,7 @@ from restore.archs._swin import (
     read_img_size,
     stored_index,
 )
+from restore.archs._tails import Upsampler
 from restore.kernels.norm_linear import norm_linear
 from restore.kernels.permuted_attention import permuted_attention
 from restore.kernels.reference import mask_values

@@ -1,0 +1,153 @@
+"""Chains of layers on strips of rows: the large maps of a tail are never whole.
+
+A convolution waits for the rows below those that it is asked for, and keeps the last ones of a
+strip for the next: nothing is computed twice. Strips that stay in the processor's cache take less
+time than whole maps too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# [B, C, H, W] to [B, C', s H, s W]: a convolution of stride 1 that keeps the size, nn.PixelShuffle,
+# `doubled`, `Added`, or what keeps the shape and computes each row from that row alone
+Layer = Callable[[Tensor], Tensor]
+STRIP_BYTES = 8 * 2**20  # of a strip at the layer where it is largest; about thrice that is alive
+LEAST_ROWS = 4  # of a strip of the input, however wide it is: convolutions are slow on fewer
+
+
+class Added:
+    """What adds a map, whose rows are those of the layer's input."""
+
+    def __init__(self, other: Tensor) -> None:
+        self.other = other
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, H, W]."""
+        return x + self.other
+
+
+def doubled(x: Tensor) -> Tensor:
+    """[B, C, H, W] to [B, C, 2H, 2W]: every pixel four times."""
+    return F.interpolate(x, scale_factor=2.0)
+
+
+def run_layers(layers: Sequence[Layer], x: Tensor) -> Tensor:
+    """[B, C, H, W] to what the layers make of it, one after the other.
+
+    In strips where nothing but the result is wanted: on a CPU, with no gradients and no graph.
+    """
+    if _only_result(x):
+        scale, row_bytes = _growth(layers, x)
+        rows = max(LEAST_ROWS, STRIP_BYTES // max(row_bytes, 1))
+        if rows < x.shape[2]:
+            return _run_strips(layers, x, rows, scale)
+    return run_whole(layers, x)
+
+
+def _only_result(x: Tensor) -> bool:
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return x.device.type == "cpu" and not (recorded or traced)
+
+
+def run_whole(layers: Iterable[Layer], x: Tensor) -> Tensor:
+    """[B, C, H, W] to what the layers make of it, in whole maps."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def layers_of(module: nn.Module) -> list[nn.Module]:
+    """The layers that a module runs one after the other."""
+    return list(module) if isinstance(module, nn.Sequential) else [module]
+
+
+def _growth(layers: Iterable[Layer], x: Tensor) -> tuple[int, int]:
+    """Rows that come out for each that goes in, and the most bytes that there are of them."""
+    channels, scale = x.shape[1], 1
+    most = channels
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            channels = layer.out_channels
+        elif isinstance(layer, nn.PixelShuffle):
+            scale *= layer.upscale_factor
+            channels //= layer.upscale_factor**2
+        elif layer is doubled:
+            scale *= 2
+        most = max(most, channels * scale**2)
+    return scale, most * x.shape[0] * x.shape[3] * x.element_size()
+
+
+def _run_strips(layers: Iterable[Layer], x: Tensor, rows: int, scale: int) -> Tensor:
+    b, _, h, w = x.shape
+    strips = iter(x.split(rows, dim=2))
+    for layer in layers:
+        strips = _through(layer, strips)
+    first = next(strips)
+    out = torch.empty(
+        (b, first.shape[1], h * scale, w * scale),
+        dtype=first.dtype,
+        device=first.device,
+        memory_format=torch.channels_last,
+    )
+    start = first.shape[2]
+    out[:, :, :start] = first
+    del first
+    for strip in strips:
+        end = start + strip.shape[2]
+        out[:, :, start:end] = strip
+        start = end
+    return out
+
+
+def _through(layer: Layer, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    """What a layer makes of strips, which may have other rows each."""
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] > 1:
+        return _convolved(layer, strips)
+    if isinstance(layer, Added):
+        return _added(layer.other, strips)
+    return map(layer, strips)
+
+
+def _convolved(conv: nn.Conv2d, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    beyond = conv.kernel_size[0] // 2
+
+    kept: Tensor | None = None  # rows that those to come need
+    for strip in strips:
+        if kept is None:
+            kept = _no_rows(strip, beyond)
+        x = torch.cat([kept, strip], dim=2)
+        kept = x[:, :, -2 * beyond :].clone(memory_format=torch.channels_last)
+        if x.shape[2] > 2 * beyond:
+            y = _inside(conv, x)
+            del x, strip
+            yield y
+            del y
+    if kept is not None:
+        yield _inside(conv, torch.cat([kept, _no_rows(kept, beyond)], dim=2))
+
+
+def _inside(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The rows that need none beyond those of x."""
+    across = conv.kernel_size[1] // 2
+    weight, bias = conv.weight, conv.bias
+    return F.conv2d(x, weight, bias, padding=(0, across), groups=conv.groups)
+
+
+def _no_rows(like: Tensor, rows: int) -> Tensor:
+    """What lies beyond a picture: zeros."""
+    b, c, _, w = like.shape
+    return like.new_zeros(b, c, rows, w).contiguous(memory_format=torch.channels_last)
+
+
+def _added(other: Tensor, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    start = 0
+    for strip in strips:
+        end = start + strip.shape[2]
+        yield strip + other[:, :, start:end]
+        start = end
