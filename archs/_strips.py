@@ -7,28 +7,62 @@ time than whole maps too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# [B, C, H, W] to [B, C', s H, s W]: a convolution of stride 1 that keeps the size, nn.PixelShuffle,
-# `doubled`, `Added`, or what keeps the shape and computes each row from that row alone
+# [B, C, H, W] to [B, C', s H, s W]: nn.Conv2d of stride 1 that keeps the size, nn.PixelShuffle, one
+# of what is below, or what computes each row from that row alone
 Layer = Callable[[Tensor], Tensor]
-STRIP_BYTES = 8 * 2**20  # of a strip at the layer where it is largest; about thrice that is alive
+STRIP_BYTES = 4 * 2**20  # of a strip where it is largest; a few times that is alive
 LEAST_ROWS = 4  # of a strip of the input, however wide it is: convolutions are slow on fewer
 
 
-class Added:
-    """What adds a map, whose rows are those of the layer's input."""
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution of stride 1 that keeps the size, with weights that are no module's own."""
+
+    weight: Tensor  # [C', C / groups, rows, columns], both odd
+    bias: Tensor | None
+    groups: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H, W]."""
+        rows, columns = (side // 2 for side in self.weight.shape[2:])
+        return F.conv2d(x, self.weight, self.bias, padding=(rows, columns), groups=self.groups)
+
+
+class Beside:
+    """A function of the rows of a map and of the same rows of another."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], other: Tensor) -> None:
+        self.function, self.other = function, other
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H, W]."""
+        return self.function(x, self.other)
+
+
+class Added(Beside):
+    """Adds another map."""
 
     def __init__(self, other: Tensor) -> None:
-        self.other = other
+        super().__init__(torch.add, other)
+
+
+class Skipped:
+    """Adds what goes in to what layers of the same size make of it."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = layers
 
     def __call__(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H, W]."""
-        return x + self.other
+        return x + run_whole(self.layers, x)
 
 
 def doubled(x: Tensor) -> Tensor:
@@ -36,20 +70,26 @@ def doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0)
 
 
-def run_layers(layers: Sequence[Layer], x: Tensor) -> Tensor:
+def run_layers(layers: Sequence[Layer], x: Tensor, widest: int = 0) -> Tensor:
     """[B, C, H, W] to what the layers make of it, one after the other.
 
     In strips where nothing but the result is wanted: on a CPU, with no gradients and no graph.
+
+    Args:
+        layers: what to run.
+        x: the map.
+        widest: the most channels that layers other than convolutions give.
     """
-    if _only_result(x):
-        scale, row_bytes = _growth(layers, x)
+    if only_result(x):
+        scale, row_bytes = _growth(layers, x, widest)
         rows = max(LEAST_ROWS, STRIP_BYTES // max(row_bytes, 1))
         if rows < x.shape[2]:
             return _run_strips(layers, x, rows, scale)
     return run_whole(layers, x)
 
 
-def _only_result(x: Tensor) -> bool:
+def only_result(x: Tensor) -> bool:
+    """Whether x is on a CPU and nothing is recorded of what is made of it."""
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return x.device.type == "cpu" and not (recorded or traced)
@@ -67,13 +107,13 @@ def layers_of(module: nn.Module) -> list[nn.Module]:
     return list(module) if isinstance(module, nn.Sequential) else [module]
 
 
-def _growth(layers: Iterable[Layer], x: Tensor) -> tuple[int, int]:
+def _growth(layers: Iterable[Layer], x: Tensor, widest: int) -> tuple[int, int]:
     """Rows that come out for each that goes in, and the most bytes that there are of them."""
     channels, scale = x.shape[1], 1
-    most = channels
+    most = max(channels, widest)
     for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            channels = layer.out_channels
+        if isinstance(layer, (nn.Conv2d, Kernel)):
+            channels = layer.weight.shape[0]
         elif isinstance(layer, nn.PixelShuffle):
             scale *= layer.upscale_factor
             channels //= layer.upscale_factor**2
@@ -107,15 +147,17 @@ def _run_strips(layers: Iterable[Layer], x: Tensor, rows: int, scale: int) -> Te
 
 def _through(layer: Layer, strips: Iterator[Tensor]) -> Iterator[Tensor]:
     """What a layer makes of strips, which may have other rows each."""
-    if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] > 1:
+    if isinstance(layer, (nn.Conv2d, Kernel)) and layer.weight.shape[2] > 1:
         return _convolved(layer, strips)
-    if isinstance(layer, Added):
-        return _added(layer.other, strips)
+    if isinstance(layer, Beside):
+        return _beside(layer, strips)
+    if isinstance(layer, Skipped):
+        return _skipped(layer.layers, strips)
     return map(layer, strips)
 
 
-def _convolved(conv: nn.Conv2d, strips: Iterator[Tensor]) -> Iterator[Tensor]:
-    beyond = conv.kernel_size[0] // 2
+def _convolved(conv: nn.Conv2d | Kernel, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    beyond = conv.weight.shape[2] // 2
 
     kept: Tensor | None = None  # rows that those to come need
     for strip in strips:
@@ -132,9 +174,9 @@ def _convolved(conv: nn.Conv2d, strips: Iterator[Tensor]) -> Iterator[Tensor]:
         yield _inside(conv, torch.cat([kept, _no_rows(kept, beyond)], dim=2))
 
 
-def _inside(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def _inside(conv: nn.Conv2d | Kernel, x: Tensor) -> Tensor:
     """The rows that need none beyond those of x."""
-    across = conv.kernel_size[1] // 2
+    across = conv.weight.shape[3] // 2
     weight, bias = conv.weight, conv.bias
     return F.conv2d(x, weight, bias, padding=(0, across), groups=conv.groups)
 
@@ -145,9 +187,22 @@ def _no_rows(like: Tensor, rows: int) -> Tensor:
     return like.new_zeros(b, c, rows, w).contiguous(memory_format=torch.channels_last)
 
 
-def _added(other: Tensor, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+def _beside(layer: Beside, strips: Iterator[Tensor]) -> Iterator[Tensor]:
     start = 0
     for strip in strips:
         end = start + strip.shape[2]
-        yield strip + other[:, :, start:end]
+        yield layer.function(strip, layer.other[:, :, start:end])
         start = end
+
+
+def _skipped(layers: Iterable[Layer], strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    strips, rows = itertools.tee(strips)
+    for layer in layers:
+        strips = _through(layer, strips)
+    waiting = next(rows)
+    for strip in strips:
+        while waiting.shape[2] < strip.shape[2]:
+            waiting = torch.cat([waiting, next(rows)], dim=2)
+        parts = [strip.shape[2], waiting.shape[2] - strip.shape[2]]
+        now, waiting = waiting.split(parts, dim=2)
+        yield now + strip

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from restore.archs._blocks import (
-    ConvMlp,
     DropPath,
     IgnoresDerived,
     hidden_features,
     joined,
     project_dropping,
 )
+from restore.archs._conv_mlp import ConvMlp
 from restore.archs._skeleton import (
     BLOCK,
     has_skeleton,
