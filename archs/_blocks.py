@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from restore.kernels.depthwise_gelu import depthwise_gelu
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import mlp
 from restore.kernels.norm_linear import norm_linear
@@ -167,29 +166,6 @@ class PatchEmbed(nn.Module):
         return x if self.norm is None else self.norm(x)
 
 
-class ConvMlp(Mlp):
-    """An MLP with a depthwise convolution, itself residual, on its hidden map.
-
-    h = gelu(fc1(x));  y = fc2(h + gelu(dwconv(h)))
-    """
-
-    def __init__(self, dim: int, hidden: int, drop: float = 0.0, kernel_size: int = 5) -> None:
-        super().__init__(dim, hidden, drop)
-        self.dwconv = nn.Module()
-        self.dwconv.depthwise_conv = nn.Sequential(
-            nn.Conv2d(hidden, hidden, kernel_size, 1, kernel_size // 2, groups=hidden), nn.GELU()
-        )
-
-    def forward(
-        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
-    ) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
-        hidden = project(x, norm, self.fc1, gelu=True)
-        conv = cast(nn.Conv2d, cast(nn.Sequential, self.dwconv.depthwise_conv)[0])
-        hidden = depthwise_gelu(hidden, conv.weight, conv.bias, residual=True)
-        return self._narrow(hidden, x if residual else None)
-
-
 class PositionMlp(nn.Module):
     """A bias for each head and offset between pixels: [T, 2] in pixels to [T, num_heads]."""
 
@@ -235,6 +211,15 @@ def on_map(conv: nn.Module, x: Tensor) -> Tensor:
     """Run a convolution on [B, H, W, C]; the permutations only rename axes, nothing is copied."""
     y: Tensor = conv(x.permute(0, 3, 1, 2))
     return y.permute(0, 2, 3, 1)
+
+
+def as_tokens(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of maps [B, H, W, C] as one of [B, C, H, W]; nothing is copied for it either."""
+
+    def of_maps(*maps: Tensor) -> Tensor:
+        return function(*(x.permute(0, 2, 3, 1) for x in maps)).permute(0, 3, 1, 2)
+
+    return of_maps
 
 
 def pointwise(conv: nn.Module, x: Tensor) -> Tensor:

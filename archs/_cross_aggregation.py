@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ from restore.archs._blocks import (
 )
 from restore.archs._skeleton import DropRates, PatchConfig
 from restore.archs._spec import StateDict, StoredBuffer, shape_of
+from restore.archs._strips import Added, Kernel, Layer, only_result, run_layers
 from restore.archs._swin import stored_rectangle_index, stored_rectangle_mask
+from restore.kernels.norm_linear import norm_linear
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size, relative_offsets
 
@@ -169,15 +172,47 @@ class CrossAggregationBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the windows' sides."""
-        y = self._aggregate(project(x, self.norm1, self.qkv))
+        y = self._by_halves(x) if only_result(x) else self._aggregate(x)
         x = project_dropping(x, self.proj, y, self.proj_drop, self.drop_path)
         return self.mlp.add_to(x, self.norm2, self.drop_path)
 
-    def _aggregate(self, qkv: Tensor) -> Tensor:
-        qkv = qkv.unflatten(-1, (3, -1))  # [B, H, W, 3, C]
+    def _aggregate(self, x: Tensor) -> Tensor:
+        qkv = project(x, self.norm1, self.qkv).unflatten(-1, (3, -1))  # [B, H, W, 3, C]
         halves = zip(self.attns, qkv.chunk(2, dim=-1), strict=True)
         y = torch.cat([attend(half, self.scale) for attend, half in halves], dim=-1)
         return y + on_map(self.get_v, qkv[:, :, :, 2].contiguous())
+
+    def _by_halves(self, x: Tensor) -> Tensor:
+        """The same with half the queries, keys and values at a time, which are the largest maps."""
+        layers = zip(
+            self.attns,
+            _thirds(self.qkv.weight),
+            (None, None) if self.qkv.bias is None else _thirds(self.qkv.bias),
+            self.get_v.weight.chunk(2),
+            cast(Tensor, self.get_v.bias).chunk(2),
+            strict=True,
+        )
+        return torch.cat([self._half(x, *its) for its in layers], dim=-1)
+
+    def _half(
+        self,
+        x: Tensor,
+        attend: nn.Module,
+        weight: Tensor,
+        bias: Tensor | None,
+        kernel: Tensor,
+        kernel_bias: Tensor,
+    ) -> Tensor:
+        norm = self.norm1
+        qkv = norm_linear(x, norm.weight, norm.bias, weight, bias, norm.eps).unflatten(-1, (3, -1))
+        y, values = (z.permute(0, 3, 1, 2) for z in (attend(qkv, self.scale), qkv[:, :, :, 2]))
+        chain: list[Layer] = [Kernel(kernel, kernel_bias, kernel.shape[0]), Added(y)]
+        return run_layers(chain, values).permute(0, 2, 3, 1)
+
+
+def _thirds(x: Tensor) -> tuple[Tensor, ...]:
+    """[3C, ...] of queries, keys and values to those of each half of the channels."""
+    return tuple(half.flatten(0, 1) for half in x.unflatten(0, (3, -1)).chunk(2, dim=1))
 
 
 def stage_blocks(

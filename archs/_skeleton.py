@@ -1,4 +1,4 @@
-"""The outer network that the Swin super-resolution family shares, and its tails.
+"""The outer network that the Swin super-resolution family shares.
 
 Normalise, a first convolution, groups of blocks with a long residual, a tail that enlarges. The
 architectures differ in their blocks, in padding and in which tails they have.
@@ -8,7 +8,6 @@ Source: Liang et al., "SwinIR", arXiv:2108.10257, figure 2. Parameter names are 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from restore.archs._blocks import (
     RGB_MEAN,
@@ -26,21 +24,14 @@ from restore.archs._blocks import (
     body_conv,
     drop_path_rates,
     init_linear,
-    on_map,
 )
 from restore.archs._spec import MOST_BLOCKS, ArchConfig, StateDict, shape_of
+from restore.archs._strips import Added, Layer, layers_of, run_layers
+from restore.archs._tails import SCALES, Upsampler, add_tail, read_tail, tail_layers
 from restore.kernels.windows import Size
 
-Upsampler = Literal["pixelshuffle", "pixelshuffledirect", "nearest+conv", ""]
 ResiConnection = Literal["1conv", "3conv", "identity"]
-NUM_FEAT = 64  # channels of the tails; no official constructor has it as an argument
 LARGEST_PATCH = 8192  # pixels
-SCALES = {
-    "pixelshuffle": (1, 2, 3, 4, 8, 16),
-    "pixelshuffledirect": tuple(range(1, 17)),
-    "nearest+conv": (2, 4),
-    "": (1,),
-}
 
 # group, block within it, drop path rate -> a module from [B, H, W, C] to the same
 BlockFactory = Callable[[int, int, float], nn.Module]
@@ -183,7 +174,7 @@ class SwinSkeleton(nn.Module):
         self.layers = nn.ModuleList(groups)
         self.norm = nn.LayerNorm(dim)
         self.conv_after_body = body_conv(dim, config.resi_connection)
-        self._build_tail(config.in_chans, dim)
+        add_tail(self, config.upsampler, config.upscale, in_chans=config.in_chans, dim=dim)
         self.apply(init_linear)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwinSkeleton:
@@ -201,28 +192,6 @@ class SwinSkeleton(nn.Module):
         """[B, H, W, C] to [B, H, W, C]: what `_build_entry` made."""
         return cast(Tensor, self.patch_embed(x))
 
-    def _build_tail(self, in_chans: int, embed_dim: int) -> None:
-        if self.upsampler == "pixelshuffledirect":
-            self.upsample = nn.Sequential(
-                nn.Conv2d(embed_dim, in_chans * self.upscale**2, 3, 1, 1),
-                nn.PixelShuffle(self.upscale),
-            )
-            return
-        if self.upsampler == "":
-            self.conv_last = nn.Conv2d(embed_dim, in_chans, 3, 1, 1)
-            return
-        self.conv_before_upsample = nn.Sequential(
-            nn.Conv2d(embed_dim, NUM_FEAT, 3, 1, 1), nn.LeakyReLU(0.01)
-        )
-        if self.upsampler == "pixelshuffle":
-            self.upsample = pixel_shuffle_steps(self.upscale)
-        else:
-            self.conv_up1 = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
-            if self.upscale == 4:
-                self.conv_up2 = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
-            self.conv_hr = nn.Conv2d(NUM_FEAT, NUM_FEAT, 3, 1, 1)
-        self.conv_last = nn.Conv2d(NUM_FEAT, in_chans, 3, 1, 1)
-
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, H, W] in 0..1 to [B, C_in, H * s, W * s], not clamped."""
         mean = self.mean.to(device=x.device, dtype=x.dtype)
@@ -230,27 +199,24 @@ class SwinSkeleton(nn.Module):
         # channels-last from the start: the body's [B, H, W, C] is then never copied
         features = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         body = self._body(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self._tail(x, body + features) / self.img_range + mean
+        after: list[Layer] = [self._last_norm, *layers_of(self.conv_after_body), Added(features)]
+
+        def finish(y: Tensor) -> Tensor:
+            return y / self.img_range + mean
+
+        return run_layers([*after, *tail_layers(self, x), finish], body)
 
     def _body(self, features: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]: all groups between the first and the last residual."""
+        """[B, H, W, C] to [B, H, W, C]: all groups."""
         x = self.pos_drop(self._enter(features))
         for group in self.layers:
             x = group(x)
-        return on_map(self.conv_after_body, self.norm(x))
+        return cast(Tensor, x)
 
-    def _tail(self, x: Tensor, f: Tensor) -> Tensor:
-        if self.upsampler == "":
-            return cast(Tensor, x + self.conv_last(f))
-        if self.upsampler == "pixelshuffledirect":
-            return cast(Tensor, self.upsample(f))
-        f = self.conv_before_upsample(f)
-        if self.upsampler == "pixelshuffle":
-            return cast(Tensor, self.conv_last(self.upsample(f)))
-        f = F.leaky_relu(self.conv_up1(F.interpolate(f, scale_factor=2.0)), 0.2)
-        if self.upscale == 4:
-            f = F.leaky_relu(self.conv_up2(F.interpolate(f, scale_factor=2.0)), 0.2)
-        return cast(Tensor, self.conv_last(F.leaky_relu(self.conv_hr(f), 0.2)))
+    def _last_norm(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to the same; nothing is copied for it."""
+        y: Tensor = self.norm(x.permute(0, 2, 3, 1))
+        return y.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -281,15 +247,6 @@ def residual_groups(
     ]
 
 
-def pixel_shuffle_steps(scale: int) -> nn.Sequential:
-    """Convolutions and pixel shuffles: one step of 3 for 3, else steps of 2."""
-    step, count = (3, 1) if scale == 3 else (2, scale.bit_length() - 1)
-    layers: list[nn.Module] = []
-    for _ in range(count):
-        layers += [nn.Conv2d(NUM_FEAT, NUM_FEAT * step**2, 3, 1, 1), nn.PixelShuffle(step)]
-    return nn.Sequential(*layers)
-
-
 def read_outer(state: StateDict) -> dict[str, Any]:
     """Arguments of the network around the groups that keys and shapes tell.
 
@@ -298,7 +255,7 @@ def read_outer(state: StateDict) -> dict[str, Any]:
         ValueError: a tensor has another number of sides.
     """
     embed_dim, in_chans = shape_of(state, "conv_first.weight", FIRST_CONV)[:2]
-    upsampler, upscale = _read_tail(state, in_chans)
+    upsampler, upscale = read_tail(state, in_chans)
     return {
         "in_chans": in_chans,
         "embed_dim": embed_dim,
@@ -354,19 +311,6 @@ def skeleton_evidence(config: OuterConfig, mlp: str = "mlp") -> tuple[str, ...]:
         f"tail: upsampler {config.upsampler!r}, upscale {config.upscale}",
         f"conv_after_body: resi_connection {config.resi_connection!r}",
     )
-
-
-def _read_tail(state: StateDict, in_chans: int) -> tuple[Upsampler, int]:
-    if "conv_up1.weight" in state:
-        return "nearest+conv", 4 if "conv_up2.weight" in state else 2
-    if "conv_before_upsample.0.weight" in state:
-        keys = [key for key in state if re.fullmatch(r"upsample\.\d+\.weight", key)]
-        steps = [shape_of(state, key, "[64 step^2, 64, 3, 3]")[0] for key in keys]
-        return "pixelshuffle", math.prod(math.isqrt(max(n // NUM_FEAT, 1)) for n in steps)
-    if "upsample.0.weight" in state:
-        made = shape_of(state, "upsample.0.weight", "[in_chans upscale^2, embed_dim, 3, 3]")[0]
-        return "pixelshuffledirect", math.isqrt(made // in_chans)
-    return "", 1
 
 
 def _read_connection(state: StateDict) -> ResiConnection:

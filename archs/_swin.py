@@ -19,10 +19,10 @@ from restore.archs._skeleton import (
     BlockFactory,
     ResidualConfig,
     SwinSkeleton,
-    Upsampler,
     residual_groups,
 )
 from restore.archs._spec import Doubt, StateDict, StoredBuffer, shape_of
+from restore.archs._tails import Upsampler
 from restore.kernels.reference import MASKED
 from restore.kernels.window_attention_branch import BranchWeights, window_attention_branch
 from restore.kernels.windows import Size, relative_position_index, shift_mask

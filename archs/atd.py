@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from restore.archs._blocks import (
-    ConvMlp,
     IgnoresDerived,
     ResidualGroup,
     body_conv,
@@ -33,6 +32,7 @@ from restore.archs._blocks import (
     project_onto,
     round_up,
 )
+from restore.archs._conv_mlp import ConvMlp
 from restore.archs._skeleton import (
     SkeletonConfig,
     SwinSkeleton,

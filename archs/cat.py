@@ -32,7 +32,6 @@ from restore.archs._cross_aggregation import (
 from restore.archs._skeleton import (
     OuterConfig,
     SwinSkeleton,
-    Upsampler,
     has_skeleton,
     read_depths,
     read_mlp_ratio,
@@ -40,6 +39,7 @@ from restore.archs._skeleton import (
     skeleton_evidence,
 )
 from restore.archs._spec import ArchSpec, Doubt, InputRule, PublishedPadding, Reading, StateDict
+from restore.archs._tails import Upsampler
 from restore.kernels.windows import Size
 
 BlockName = Literal["CATB_axial", "CATB_regular"]

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore.archs._blocks import (
-    ConvMlp,
     DropPath,
     Mlp,
     PositionMlp,
@@ -33,6 +32,7 @@ from restore.archs._blocks import (
     pad_to_multiple,
     pointwise,
 )
+from restore.archs._conv_mlp import ConvMlp
 from restore.archs._ngram import BIGRAM, NgramPartition
 from restore.archs._skeleton import (
     BLOCK,

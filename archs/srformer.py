@@ -21,16 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from restore.archs._blocks import (
-    ConvMlp,
     DropPath,
     IgnoresDerived,
     hidden_features,
     joined,
     project_dropping,
 )
+from restore.archs._conv_mlp import ConvMlp
 from restore.archs._skeleton import (
     BLOCK,
-    Upsampler,
     has_skeleton,
     read_skeleton,
     skeleton_evidence,
@@ -46,6 +45,7 @@ from restore.archs._swin import (
     read_img_size,
     stored_index,
 )
+from restore.archs._tails import Upsampler
 from restore.kernels.norm_linear import norm_linear
 from restore.kernels.permuted_attention import permuted_attention
 from restore.kernels.reference import mask_values

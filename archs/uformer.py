@@ -22,15 +22,13 @@ from torch import Tensor, nn
 from restore.archs._blocks import (
     Blocks,
     DropPath,
-    FeedForward,
     drop_path_rates,
     hidden_features,
     init_linear,
     joined,
     on_map,
-    project,
-    project_onto,
 )
+from restore.archs._conv_mlp import LeFF
 from restore.archs._skeleton import DropRates, read_mlp_ratio
 from restore.archs._spec import (
     ArchSpec,
@@ -44,7 +42,6 @@ from restore.archs._spec import (
     shape_of,
 )
 from restore.archs._swin import TABLE, WindowAttention, read_window, stored_index
-from restore.kernels.depthwise_gelu import depthwise_gelu
 
 STEPS = range(4)  # down, and up again
 STAGES = (*(f"encoderlayer_{k}" for k in STEPS), "conv", *(f"decoderlayer_{k}" for k in STEPS))
@@ -156,26 +153,6 @@ class SplitAttention(WindowAttention):
 
     def _projection(self) -> tuple[Tensor, Tensor | None]:
         return joined(cast(nn.Linear, self.qkv.to_q), cast(nn.Linear, self.qkv.to_kv))
-
-
-class LeFF(FeedForward):
-    """Locally-enhanced feed-forward network (section 3.2): an MLP with a depthwise 3x3 convolution
-    and another GELU between its layers."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Sequential(nn.Linear(dim, hidden), nn.GELU())
-        self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden), nn.GELU())
-        self.linear2 = nn.Sequential(nn.Linear(hidden, dim))
-
-    def forward(
-        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
-    ) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
-        first, last = cast(nn.Linear, self.linear1[0]), cast(nn.Linear, self.linear2[0])
-        hidden, conv = project(x, norm, first, gelu=True), cast(nn.Conv2d, self.dwconv[0])
-        hidden = depthwise_gelu(hidden, conv.weight, conv.bias, residual=False)
-        return project_onto(x if residual else None, last, hidden)
 
 
 class LeWinBlock(nn.Module):

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from benchmarks.eager_blocks import Stored, convolved, lewin_block, to_map, to_tokens
 from benchmarks.eager_groups import run_group
 from restore.archs._skeleton import SwinSkeleton
+from restore.archs._strips import run_whole
 from restore.archs._swin import PaddedSkeleton
+from restore.archs._tails import tail_layers
 from restore.archs.atd import ATD
 from restore.archs.uformer import BOTTLENECK, STAGES, STEPS, Uformer
 from restore.kernels.windows import Size
@@ -63,7 +65,7 @@ class Eager(nn.Module):
         for group in net.layers:
             tokens = self.group(group, tokens, size, self.stored)
         body = net.conv_after_body(to_map(net.norm(tokens), size)) + first
-        y = net._tail(x, body) / net.img_range + self.mean
+        y = run_whole(tail_layers(net, x), body) / net.img_range + self.mean
         return y[:, :, : h * net.upscale, : w * net.upscale]
 
     def _u_shaped(self, x: Tensor) -> Tensor:

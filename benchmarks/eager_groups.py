@@ -28,7 +28,8 @@ from benchmarks.eager_blocks import (
     square_bias,
     swin_block,
 )
-from restore.archs._blocks import ConvMlp, pad_to_multiple
+from restore.archs._blocks import pad_to_multiple
+from restore.archs._conv_mlp import ConvMlp
 from restore.archs._cross_aggregation import CrossAggregationBlock
 from restore.archs._swin import SwinBlock
 from restore.archs.atd import CategoryBranch, DictionaryBranch, Layer, Layers, WindowBranch

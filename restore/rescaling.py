@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from restore.archs._skeleton import SCALES
 from restore.archs._spec import ArchConfig, ArchSpec
+from restore.archs._tails import SCALES
 from restore.errors import CheckpointError, UsageError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def entry_of(restore: float = 10.0, eager: float = 40.0, floor: float = 5.0) -> 
         for name, time in {**times, **halves}.items()
     }
     rows["spandrel"] = {"missing": "spandrel does not know it"}  # type: ignore[dict-item]
-    return {"code": "x", "at": "now", "contenders": rows, "floor_ms": {"fp32": floor}}
+    return {"code": "x", "at": "now", "contenders": rows, "floor_ms": {"fp32": floor, "bf16": 2.0}}
 
 
 def test_sizes() -> None:
@@ -78,6 +79,54 @@ def test_every_network_takes_its_sizes(rehearsal: bool) -> None:
 )
 def test_a_goal_of_speed(entry: dict[str, Any], met: bool) -> None:
     assert report.met(GOALS[0], entry) is met
+
+
+@pytest.mark.parametrize(
+    ("number", "entry", "words"),
+    [
+        (0, entry_of(10, 40), "met (4.00)"),
+        (0, entry_of(10, 39, floor=8), "met by the floor: 80% of it (3.90; at the floor 4.88)"),
+        (0, entry_of(10, 30, floor=9), "met by the floor: 90% of it (3.00; at the floor 3.33)"),
+        (0, entry_of(10, 39, floor=5), "missed: 50% of it (3.90; at the floor 7.80)"),
+        (
+            0,
+            entry_of(10, 20, floor=7),
+            "missed, beyond the floor: 70% of it (2.00; at the floor 2.86)",
+        ),
+        # of bf16 no share of the floor is enough
+        (4, entry_of(4.2, 9), "missed, beyond the floor: 95% of it (4.29; at the floor 4.50)"),
+        (4, entry_of(10, 30), "met (6.00)"),
+        (3, entry_of(13, 50), "missed (1.00)"),
+        (6, entry_of(), "met (3.00)"),
+    ],
+)
+def test_a_goal_in_words(number: int, entry: dict[str, Any], words: str) -> None:
+    assert report.verdict(GOALS[number], entry) == words
+
+
+def test_spandrel_is_left_out_where_it_takes_long() -> None:
+    assert "spandrel" in contenders.usual(128) and "restore-torch" not in contenders.usual(128)
+    assert set(contenders.usual(128)) - set(contenders.usual(256)) == {"spandrel"}
+
+
+def test_slow_contenders_have_fewer_rounds_and_at_least_three(tmp_path: Path) -> None:
+    results = Results(tmp_path / "cpu-one.json", "cpu-one", "x")
+    settings = bench.Settings(None, 7, 60.0, 900.0, True, tmp_path)
+    order: list[str] = []
+
+    def call(name: str) -> float:
+        order.append(name)
+        if name == "fails" and order.count(name) == 2:
+            raise RuntimeError("ended")
+        return 1.0
+
+    once = {"fast": 1.0, "slow": 61.0, "between": 12.0, "fails": 1.0}
+    calls = {name: functools.partial(call, name) for name in [*once, "rates"]}
+    times, errors = bench.Bench(settings, results)._timed(calls, once)
+    counts = {name: len(seconds) for name, seconds in times.items()}
+    assert counts == {"fast": 7, "slow": 3, "between": 5, "rates": 7}
+    assert errors == {"fails": "RuntimeError: ended"}
+    assert order[:5] == ["fast", "slow", "between", "fails", "rates"]
 
 
 def test_goals_are_those_of_their_networks_and_sizes() -> None:
@@ -143,6 +192,7 @@ def test_the_page_has_tables_and_figures(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("before") and text.endswith("after\n") and "old" not in text
     assert "| SwinIR-S | 128 x 128 | 1 | 10 | 4.00 x | missing | 1.30 x | 5 (50%) |" in text
+    assert "| 5 | 8.00 x | 1.20 x | 2 (40%) |" in text
     assert "4 x eager: met (4.00)" in text and "bf16: 1.5 x OpenVINO: missed (1.20)" in text
     assert "| DRCT | 128 x 128 | 1 | refused |" in text
     assert "| SwinIR-S | 64 x 64 | 41 | 10000 | 1 | 256 |" in text

@@ -7,10 +7,11 @@
 
 Nothing is timed before it was found right against float64. Every contender of a case has a process
 of its own, with its threads and its peak of memory; they are timed in turn, a b c a b c ..., and
-medians count. In each round a convolution and a product of matrices are timed too: the floor is
-what the network's operations take at the best rate that they reach. One JSON file, written whole
-after every case, holds everything; a finished case of the same code and machine is not measured
-again. Run it with nothing else going on.
+medians count; slow ones have fewer rounds, three at least, and every median tells its own. In each
+round a convolution and a product of matrices are timed too: the floor is what the network's
+operations take at the best rate that they reach. One JSON file, written whole after every case,
+holds everything; a finished case of the same code and machine is not measured again. Run it with
+nothing else going on.
 """
 
 from __future__ import annotations
@@ -36,11 +37,9 @@ SOURCES = (("kernels/native", "*.*"), ("benchmarks/cpu", "contenders.py"))  # al
 
 def plan(bench: Bench, cases: list[Case]) -> Iterator[Item]:
     """Every network's checks right before its first case."""
-    contenders = bench.settings.contenders
     seen: set[tuple[str, str]] = set()
     for case in cases:
-        names = ("restore",) if case.curve else contenders
-        for precision in dict.fromkeys(PRECISION[name in BF16] for name in names):
+        for precision in dict.fromkeys(PRECISION[name in BF16] for name in bench.names(case)):
             if (case.network.name, precision) not in seen:
                 seen.add((case.network.name, precision))
                 yield _check_item(bench, case, precision)
@@ -79,11 +78,21 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--page", action="store_true", help="only write the tables of docs/performance.md")
     add("--case", nargs="+", metavar="START", help="cases whose names start so")
     add("--threads", nargs="+", type=int, choices=THREADS, default=THREADS)
-    add("--contender", nargs="+", choices=ALL, default=USUAL, help=f"default: {', '.join(USUAL)}")
+    add(
+        "--contender",
+        nargs="+",
+        choices=ALL,
+        help=f"default: {', '.join(USUAL)}, but spandrel at the largest size",
+    )
     add("--part", type=_part, metavar="I/N", help="every N-th case from the I-th on")
     add("--budget", type=float, metavar="SECONDS", help="begin nothing that could end later")
-    add("--rounds", type=int, default=7, help="of all contenders, at most (default 7)")
-    add("--seconds", type=float, default=60.0, help="for the rounds of a case (default 60)")
+    add("--rounds", type=int, default=7, help="of a contender, at most (default 7)")
+    add(
+        "--seconds",
+        type=float,
+        default=60.0,
+        help="for the rounds of a contender, which has three at least (default 60)",
+    )
     add("--limit", type=float, default=900.0, help="seconds to make a contender (default 900)")
     add("--kept", type=Path, help="folder for converted networks (default: a temporary one)")
     add("--rehearsal", action="store_true", help="small networks and sizes: tries the program")
@@ -135,7 +144,12 @@ def main(arguments: list[str] | None = None) -> int:
     results.describe()
     kept = args.kept or Path(tempfile.gettempdir()) / "restore-benchmarks"
     settings = Settings(
-        tuple(args.contender), args.rounds, args.seconds, args.limit, args.rehearsal, kept / code
+        args.contender and tuple(args.contender),
+        args.rounds,
+        args.seconds,
+        args.limit,
+        args.rehearsal,
+        kept / code,
     )
     bench = Bench(settings, results)
     left = run(list(plan(bench, chosen(args))), Pace(args.budget))

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.cpu.cases import Case
-from benchmarks.cpu.contenders import BF16, RATES
+from benchmarks.cpu.contenders import BF16, RATES, usual
 from benchmarks.cpu.worker import CHECK, Task
 from benchmarks.gpu.cases import Network
 from benchmarks.gpu.checks import OURS_MAY, PEERS_MAY
@@ -39,15 +39,15 @@ class Settings:
     """How cases are measured.
 
     Attributes:
-        contenders: names of `contenders.ALL`.
-        rounds: of all contenders, at most.
-        seconds: after which a case has no further rounds, but for the least number.
+        contenders: names of `contenders.ALL`; None for the usual ones of each size.
+        rounds: of a contender, at most.
+        seconds: that a contender's rounds in a case may take, but for the least number.
         limit: seconds that one contender may take to be ready, or to answer.
         rehearsal: whether networks and sizes are the small ones.
         kept: folder for what takes long to make.
     """
 
-    contenders: tuple[str, ...]
+    contenders: tuple[str, ...] | None
     rounds: int
     seconds: float
     limit: float
@@ -156,11 +156,11 @@ class Bench:
     def is_measured(self, case: Case) -> bool:
         """Whether the results have the case with all contenders that are wanted."""
         entry = self.results.get("cases", case.key)
-        return entry is not None and set(self._names(case)) <= entry["contenders"].keys()
+        return entry is not None and set(self.names(case)) <= entry["contenders"].keys()
 
     def measure(self, case: Case) -> Row:
         """Time a case; contenders of an earlier run are measured again, beside the others."""
-        precisions = dict.fromkeys(PRECISION[name in BF16] for name in self._names(case))
+        precisions = dict.fromkeys(PRECISION[name in BF16] for name in self.names(case))
         checks = {name: self.check(case.network, name) for name in precisions}
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             rows, workers = self._ready(case, checks, Path(folder), stack)
@@ -168,7 +168,7 @@ class Bench:
             calls: dict[str, Callable[[], object]] = {n: w.seconds for n, w in workers.items()}
             for rate in rates.row.get("operations", ()):
                 calls[f"{RATES} {rate}"] = functools.partial(rates.seconds, rate)
-            times, errors = interleaved(calls, self._rounds(rows, workers), TheirClock())
+            times, errors = self._timed(calls, {n: rows[n]["first_s"] for n in workers})
         for name in workers:
             rows[name].update(summary(times[name]) if name in times else {"failed": errors[name]})
         reached = {
@@ -179,8 +179,11 @@ class Bench:
         entry = {"contenders": rows, **self._floor(case, reached)}
         return self.results.put("cases", case.key, entry)
 
-    def _names(self, case: Case) -> tuple[str, ...]:
-        return ("restore",) if case.curve else self.settings.contenders
+    def names(self, case: Case) -> tuple[str, ...]:
+        """The contenders of a case."""
+        if case.curve:
+            return ("restore",)
+        return self.settings.contenders or usual(case.side)
 
     def _ready(
         self, case: Case, checks: Mapping[str, Row], folder: Path, stack: contextlib.ExitStack
@@ -189,7 +192,7 @@ class Bench:
         rows: dict[str, Row] = {}
         workers: dict[str, Worker] = {}
         outputs: dict[str, Path] = {}
-        for name in self._names(case):
+        for name in self.names(case):
             entry = checks[PRECISION[name in BF16]]
             refusal = refused(name, entry)
             if refusal is not None:
@@ -209,8 +212,32 @@ class Bench:
                 workers[name] = worker
         return rows, workers
 
-    def _rounds(self, rows: Mapping[str, Row], workers: Mapping[str, Worker]) -> int:
-        once = sum(float(rows[name]["first_s"]) for name in workers)
+    def _timed(
+        self, calls: Mapping[str, Callable[[], object]], once: Mapping[str, float]
+    ) -> tuple[dict[str, list[float]], dict[str, str]]:
+        """Seconds of every round, all in turn, until the slower ones have had theirs."""
+        rounds = {name: self._rounds(seconds) for name, seconds in once.items()}
+        longest = max(rounds.values(), default=LEAST_ROUNDS)
+        times: dict[str, list[float]] = {}
+        errors: dict[str, str] = {}
+        done = 0
+        for count in sorted({*rounds.values(), longest}):
+            left = {
+                name: call
+                for name, call in calls.items()
+                if name not in errors and rounds.get(name, longest) >= count
+            }
+            more, failed = interleaved(left, count - done, TheirClock())
+            for name, seconds in more.items():
+                times.setdefault(name, []).extend(seconds)
+            for name in failed:
+                times.pop(name, None)
+            errors.update(failed)
+            done = count
+        return times, errors
+
+    def _rounds(self, once: float) -> int:
+        """Of a contender that takes so many seconds."""
         fitting = int(self.settings.seconds / max(once, 1e-3))
         return min(max(fitting, LEAST_ROUNDS), self.settings.rounds)
 

@@ -32,9 +32,15 @@ ALL = (
     "restore-torch",
 )
 USUAL = ALL[:-1]
+LONGEST_TWICE = 128  # pixels of a side; above it spandrel, whose arithmetic is eager's, is left out
 BF16 = ("restore-bf16", "openvino-bf16")
 RATES = "rates"  # not a contender: what the processor reaches
 HINTS = {"openvino": "f32", "openvino-bf16": "bf16"}
+
+
+def usual(side: int) -> tuple[str, ...]:
+    """Those that are timed at a size where none are named."""
+    return tuple(name for name in USUAL if name != "spandrel" or side <= LONGEST_TWICE)
 
 
 def make(name: str, found: Subject, side: int, threads: int, kept: Path) -> Run:

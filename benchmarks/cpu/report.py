@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.cpu.cases import GOALS, NETWORKS, Case, Goal
+from benchmarks.cpu.contenders import BF16
 from benchmarks.cpu.figures import bars, curves
 from benchmarks.gpu.results import ROOT, Results
 from benchmarks.tables import NOTHING, Entry, line, put_between, times, why
@@ -15,7 +16,8 @@ IMAGES = ROOT / "docs" / "images"
 BEGIN, END = "<!-- table: python -m benchmarks.cpu --page -->", "<!-- end of table -->"
 HEAD = (
     "network", "input", "threads", "restore, ms", "eager", "spandrel", "OpenVINO", "floor, ms",
-    "bf16, ms", "eager fp32", "OpenVINO bf16", "memory, MiB", "of eager's", "goals",
+    "bf16, ms", "eager fp32", "OpenVINO bf16", "bf16 floor, ms", "memory, MiB", "of eager's",
+    "goals",
 )  # fmt: skip
 CURVE_HEAD = ("network", "input", "restore, ms", "ns a pixel", "memory, MiB", "bytes a pixel")
 MIB = 2**20
@@ -29,26 +31,55 @@ def measured(goal: Goal, entry: Entry) -> float | None:
     return theirs / ours if ours and theirs else None
 
 
+def floor_share(goal: Goal, entry: Entry) -> tuple[float, float] | None:
+    """How near our time is to the floor, 1 at it, and the ratio that would be measured there.
+
+    Returns:
+        None where the goal is not one of speed against the same operations, or something was not
+        measured.
+    """
+    floor = entry.get("floor_ms", {}).get("bf16" if goal.ours in BF16 else "fp32")
+    ratio = measured(goal, entry)
+    if goal.against != "eager" or goal.measure != "time" or ratio is None or not floor:
+        return None
+    share = floor / entry["contenders"][goal.ours]["median_ms"]
+    return share, ratio / share
+
+
 def met(goal: Goal, entry: Entry) -> bool | None:
     """Whether a goal is met, or None where it was not measured.
 
-    Where the ratio lies beyond the floor's share, the share is the goal.
+    Where the ratio lies beyond the floor's share, the share is the goal, if the goal has one.
     """
     ratio = measured(goal, entry)
+    if ratio is None or ratio >= goal.least:
+        return None if ratio is None else True
+    found = floor_share(goal, entry)
+    return bool(goal.of_floor and found and found[0] >= goal.of_floor)
+
+
+def verdict(goal: Goal, entry: Entry) -> str:
+    """The same in words, and how: what only the floor's share met says so, and what no program
+    with these operations can meet is told."""
+    ratio = measured(goal, entry)
     if ratio is None:
-        return None
-    floor = entry.get("floor_ms", {}).get("fp32")
-    if goal.of_floor and floor and ratio < goal.least:
-        return bool(floor / entry["contenders"][goal.ours]["median_ms"] >= goal.of_floor)
-    return ratio >= goal.least
+        return ""
+    found = floor_share(goal, entry)
+    if ratio >= goal.least or found is None:
+        return f"{'met' if met(goal, entry) else 'missed'} ({ratio:.2f})"
+    share, at_floor = found
+    about = f"{ratio:.2f}; at the floor {at_floor:.2f}"
+    if met(goal, entry):
+        return f"met by the floor: {share:.0%} of it ({about})"
+    beyond = ", beyond the floor" if at_floor < goal.least else ""
+    return f"missed{beyond}: {share:.0%} of it ({about})"
 
 
 def judged(case: Case, entry: Entry) -> Iterator[str]:
     """Every goal of a case in words."""
     for goal in GOALS:
-        ratio = measured(goal, entry)
-        if goal.is_for(case) and ratio is not None:
-            yield f"{goal.name}: {'met' if met(goal, entry) else 'missed'} ({ratio:.2f})"
+        if goal.is_for(case) and measured(goal, entry) is not None:
+            yield f"{goal.name}: {verdict(goal, entry)}"
 
 
 def cases_of(machine: Entry, curve: bool) -> list[tuple[Case, Entry]]:
@@ -73,22 +104,27 @@ def _cells(case: Case, entry: Entry) -> list[str]:
     head = [case.network.name, f"{case.side} x {case.side}", str(case.threads)]
     if "median_ms" not in ours:
         return [*head, why(ours), *[""] * (len(HEAD) - 4)]
-    time, floor = ours["median_ms"], entry["floor_ms"].get("fp32")
+    time = ours["median_ms"]
     theirs = rows.get("eager", {}).get("memory")
-    half_cells = [why(half) if half else "", "", ""]
+    half_cells = [why(half) if half else "", "", "", ""]
     if "median_ms" in half:
         against = (times(rows.get(name), half) for name in ("eager", "openvino-bf16"))
-        half_cells = [f"{half['median_ms']:.0f}", *against]
+        half_floor = _of_floor(entry["floor_ms"].get("bf16"), half["median_ms"])
+        half_cells = [f"{half['median_ms']:.0f}", *against, half_floor]
     return [
         *head,
         f"{time:.0f}",
         *(times(rows.get(name), ours) for name in ("eager", "spandrel", "openvino")),
-        f"{floor:.0f} ({floor / time:.0%})" if floor else "",
+        _of_floor(entry["floor_ms"].get("fp32"), time),
         *half_cells,
         f"{ours['memory'] / MIB:.0f}",
         f"{ours['memory'] / theirs:.0%}" if theirs else "",
         "; ".join(judged(case, entry)),
     ]
+
+
+def _of_floor(floor: float | None, time: float) -> str:
+    return f"{floor:.0f} ({floor / time:.0%})" if floor else ""
 
 
 def curve_table(machine: Entry) -> str:
@@ -122,8 +158,8 @@ def in_one_line(case: Case, entry: Entry) -> str:
         f"{name} {row['median_ms']:.0f} ms" if "median_ms" in row else f"{name} {why(row)}"
         for name, row in entry["contenders"].items()
     ]
-    floor = entry["floor_ms"].get("fp32")
-    return ", ".join([*words, *([f"floor {floor:.0f} ms"] if floor else []), *judged(case, entry)])
+    floors = [f"{name} floor {floor:.0f} ms" for name, floor in entry["floor_ms"].items()]
+    return ", ".join([*words, *floors, *judged(case, entry)])
 
 
 def draw(name: str, machine: Entry, folder: Path) -> list[Path]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore.archs._blocks import ConvMlp, DropPath, FeedForward, Mlp, on_map
-from restore.archs.uformer import LeFF
+from restore.archs._blocks import DropPath, FeedForward, Mlp, on_map
+from restore.archs._conv_mlp import ConvMlp, LeFF
 
 DIM, HIDDEN, DROP = 6, 10, 0.4
 
