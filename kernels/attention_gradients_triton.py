@@ -186,7 +186,7 @@ class Backward:
 
     def _add_shared(self, shared: Tensor) -> None:
         b, h, w, c = self.call.shape
-        rows, wide = 16, triton.next_power_of_2(2 * c)
+        rows, wide = 32 // shared.element_size(), triton.next_power_of_2(2 * c)
         halo_kernel[(triton.cdiv(w, rows), h, b)](
             shared, self.dq, h, w, self.call.g, FIRST=c, CHANNELS=2 * c, BLOCK=rows, WIDE=wide
         )

@@ -190,7 +190,8 @@ class Call:
         if self.open_g.opened:  # the same for stripes of many lengths
             n, m = triton.next_power_of_2(n), triton.next_power_of_2(m)
         key = f"{n}x{m} heads of {d} {dtype}".replace("torch.", "")
-        return best(f"attention {kernel}", key, self.q, default_launch(kernel, n, m, d, dtype))
+        default = default_launch(kernel, n, m, d, dtype, self.g.sorted > 0)
+        return best(f"attention {kernel}", key, self.q, default)
 
     def layout(self, q_pixel: int, kv_pixel: int, q: int, k: int, v: int) -> Layout:
         """With the heads of this call."""
