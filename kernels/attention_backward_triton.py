@@ -20,13 +20,19 @@ from restore.kernels.attention_tiles_triton import (
     LOG2_E,
     OPEN,
     bias_tile,
+    counts,
     factor_of,
+    first_saved,
     key_pixels,
     keys_pitch,
     load_keys,
     logits,
+    number_at,
     pixel_number,
     query_pixels,
+    row_and_column,
+    sides,
+    table_sides,
     window_place,
 )
 from restore.kernels.triton_blocks import (
@@ -52,29 +58,29 @@ def load_query_side(
     pixels = pixel_number(y, x, place, (size[1], size[0] * size[1]))
     rows = pixels * at.channels + head * at.d
     dy = load_pieces(dy_ptr + rows, live, at.d, at.d0, at.d1, at.d2)
-    first = (tl.cast(number, tl.int64) * at.heads + head) * g.n
+    saved = lse_ptr + first_saved(number, head, size, g, at)
     # the weights of queries that do not exist come out as 0
-    lse = tl.load(lse_ptr + first + a, mask=live, other=float("inf"))
+    lse = tl.load(saved + a, mask=live, other=float("inf"))
     return q, dy, lse, pixels, live
 
 
 @triton.jit
-def kept_shifts(shifts_ptr, a, number, live, head, g: tl.constexpr, at: tl.constexpr):
+def kept_shifts(shifts_ptr, a, number, live, head, size, g: tl.constexpr, at: tl.constexpr):
     """delta and share of every query, as `queries_kernel` wrote them down."""
-    where = shifts_ptr + 2 * ((tl.cast(number, tl.int64) * at.heads + head) * g.n + a)
+    where = shifts_ptr + 2 * (first_saved(number, head, size, g, at) + a)
     return tl.load(where, mask=live, other=0.0), tl.load(where + 1, mask=live, other=0.0)
 
 
 @triton.jit
 def weights(
-    q, k, v, dy, lse, delta, share, bias, a, b, place, factor,
+    q, k, v, dy, lse, delta, share, bias, a, b, place, size, factor,
     g: tl.constexpr, at: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """p and ds: [N, M] float32 each; where all keys are one tile, it finds delta and share."""
-    s = logits(q, k, bias, a, b, place, factor, g, at, BLOCK_N, PRECISION)
+    s = logits(q, k, bias, a, b, place, size, factor, g, at, BLOCK_N, PRECISION)
     p = tl.exp2(s - lse[:, None]) * share[:, None]
     dp = dot_rows(dy, v, at.d1, at.d2, PRECISION)
-    if g.m <= BLOCK_N:
+    if g.opened == 0 and g.m <= BLOCK_N:
         # what was rounded since they were computed would add up over all keys
         total = tl.sum(p, axis=1)
         p = p / tl.where(total > 0.0, total, 1.0)[:, None]
@@ -119,11 +125,12 @@ def store_key_side(
 
 
 @triton.jit
-def store_dbias(dbias_ptr, ds, a, b, part, head, g: tl.constexpr, at: tl.constexpr):
+def store_dbias(dbias_ptr, ds, a, b, part, head, size, g: tl.constexpr, at: tl.constexpr):
     """Write [N, M] sums of ds over the windows of a part: to [parts, heads, N, M]."""
-    first = (tl.cast(part, tl.int64) * at.heads + head) * g.n
-    where = (first + a)[:, None] * g.m + b[None, :]
-    tl.store(dbias_ptr + where, ds, mask=(a < g.n)[:, None] & (b < g.m)[None, :])
+    n, m = counts(size, g)
+    first = first_saved(part, head, size, g, at)
+    where = (first + a)[:, None] * m + b[None, :]
+    tl.store(dbias_ptr + where, ds, mask=(a < n)[:, None] & (b < m)[None, :])
 
 
 @triton.jit(do_not_specialize=OPEN)
@@ -135,20 +142,21 @@ def keys_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CHOSEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dk and dv; where all keys of a window are one tile, dq too, and where all queries are, ds."""
-    ALONE: tl.constexpr = g.m <= BLOCK_N
+    ALONE: tl.constexpr = g.opened == 0 and g.m <= BLOCK_N
     WHOLE: tl.constexpr = ALONE and g.n <= BLOCK_M
+    size = (H, W)
+    n, m = counts(size, g)
     head = tl.program_id(0) % at.heads
-    tiles = (g.m + BLOCK_N - 1) // BLOCK_N
+    tiles = (m + BLOCK_N - 1) // BLOCK_N
     b = tl.program_id(0) // at.heads % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
     first = tl.program_id(0) // (at.heads * tiles)
-    size = (H, W)
     pitch = (q_row, q_image)
     kv_pitch = keys_pitch(pitch, (kv_row, kv_image), at)
     scale = factor_of(scale, log_scale_ptr, g)
     dscale = tl.zeros([BLOCK_M], tl.float32)
     if WHOLE:
         a = tl.arange(0, BLOCK_M)
-        bias = bias_tile(table_ptr, a, b, head, g, at, TURNED, BLOCK_M, BLOCK_N)
+        bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
         dbias = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for number in range(first, windows, stride):
         window = number
@@ -158,7 +166,7 @@ def keys_kernel(
         k, v = load_keys(kv_ptr, b, place, head, order_ptr, size, kv_pitch, g, at)
         dk = zero_pieces(BLOCK_N, at.d0, at.d1, at.d2)
         dv = zero_pieces(BLOCK_N, at.d0, at.d1, at.d2)
-        for start in range(0, g.n, BLOCK_M):
+        for start in range(0, n, BLOCK_M):
             a = start + tl.arange(0, BLOCK_M)
             q, dy, lse, pixels, live = load_query_side(
                 q_ptr, dy_ptr, lse_ptr, order_ptr, a, number, place, head, size, pitch, g, at,
@@ -166,12 +174,12 @@ def keys_kernel(
             delta = tl.zeros([BLOCK_M], tl.float32)
             share = delta + 1.0
             if not ALONE:
-                delta, share = kept_shifts(shifts_ptr, a, number, live, head, g, at)
+                delta, share = kept_shifts(shifts_ptr, a, number, live, head, size, g, at)
             if not WHOLE:
-                bias = bias_tile(table_ptr, a, b, head, g, at, TURNED, BLOCK_M, BLOCK_N)
+                bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
             p, ds = weights(
-                q, k, v, dy, lse, delta, share, bias, a, b, place, scale * LOG2_E, g, at,
-                BLOCK_N, PRECISION,
+                q, k, v, dy, lse, delta, share, bias, a, b, place, size, scale * LOG2_E,
+                g, at, BLOCK_N, PRECISION,
             )  # fmt: skip
             if WHOLE:
                 dbias += ds
@@ -188,7 +196,7 @@ def keys_kernel(
         dk = scale_pieces(dk, scale, at.d1, at.d2)
         store_key_side(dkv_ptr, fill_ptr, order_ptr, dk, dv, b, number, place, head, size, g, to)
     if WHOLE and g.biased:
-        store_dbias(dbias_ptr, dbias, tl.arange(0, BLOCK_M), b, first, head, g, at)
+        store_dbias(dbias_ptr, dbias, tl.arange(0, BLOCK_M), b, first, head, size, g, at)
     if ALONE and g.sorted:
         tl.store(dscale_ptr + tl.program_id(0), tl.sum(dscale, axis=0))
 
@@ -202,11 +210,12 @@ def queries_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CHOSEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dq, and for the other kernels delta and share, by which p is multiplied."""
+    size = (H, W)
+    n, m = counts(size, g)
     head = tl.program_id(0) % at.heads
-    tiles = (g.n + BLOCK_M - 1) // BLOCK_M
+    tiles = (n + BLOCK_M - 1) // BLOCK_M
     a = tl.program_id(0) // at.heads % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     number = tl.program_id(0) // (at.heads * tiles)
-    size = (H, W)
     pitch = (q_row, q_image)
     kv_pitch = keys_pitch(pitch, (kv_row, kv_image), at)
     scale = factor_of(scale, log_scale_ptr, g)
@@ -221,29 +230,29 @@ def queries_kernel(
     zero = tl.zeros([BLOCK_M], tl.float32)
     delta = zero
     total = zero
-    for start in range(0, g.m, BLOCK_N):
+    for start in range(0, m, BLOCK_N):
         b = start + tl.arange(0, BLOCK_N)
         k, v = load_keys(kv_ptr, b, place, head, order_ptr, size, kv_pitch, g, at)
-        bias = bias_tile(table_ptr, a, b, head, g, at, TURNED, BLOCK_M, BLOCK_N)
+        bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
         p, weighted = weights(
-            q, k, v, dy, lse, zero, zero + 1.0, bias, a, b, place, scale * LOG2_E, g, at,
-            BLOCK_N, PRECISION,
+            q, k, v, dy, lse, zero, zero + 1.0, bias, a, b, place, size, scale * LOG2_E,
+            g, at, BLOCK_N, PRECISION,
         )  # fmt: skip
         delta += tl.sum(weighted, axis=1)
         total += tl.sum(p, axis=1)
     share = 1.0 / tl.where(live, total, 1.0)
     delta *= share
-    where = shifts_ptr + 2 * ((tl.cast(number, tl.int64) * at.heads + head) * g.n + a)
+    where = shifts_ptr + 2 * (first_saved(number, head, size, g, at) + a)
     tl.store(where, delta, mask=live)
     tl.store(where + 1, share, mask=live)
     dq = zero_pieces(BLOCK_M, at.d0, at.d1, at.d2)
-    for start in range(0, g.m, BLOCK_N):
+    for start in range(0, m, BLOCK_N):
         b = start + tl.arange(0, BLOCK_N)
         k, v = load_keys(kv_ptr, b, place, head, order_ptr, size, kv_pitch, g, at)
-        bias = bias_tile(table_ptr, a, b, head, g, at, TURNED, BLOCK_M, BLOCK_N)
+        bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
         _, ds = weights(
-            q, k, v, dy, lse, delta, share, bias, a, b, place, scale * LOG2_E, g, at,
-            BLOCK_N, PRECISION,
+            q, k, v, dy, lse, delta, share, bias, a, b, place, size, scale * LOG2_E,
+            g, at, BLOCK_N, PRECISION,
         )  # fmt: skip
         dq = add_product(dq, ds.to(k[0].dtype), k, at.d1, at.d2, PRECISION)
     dq = scale_pieces(dq, scale, at.d1, at.d2)
@@ -261,17 +270,18 @@ def bias_kernel(
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, CHOSEN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """ds of some queries and keys of a head, summed over some of the windows."""
+    size = (H, W)
+    n, m = counts(size, g)
     head = tl.program_id(0) % at.heads
-    tiles = (g.n + BLOCK_M - 1) // BLOCK_M
-    key_tiles = (g.m + BLOCK_N - 1) // BLOCK_N
+    tiles = (n + BLOCK_M - 1) // BLOCK_M
+    key_tiles = (m + BLOCK_N - 1) // BLOCK_N
     tile = tl.program_id(0) // at.heads
     a = tile % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     b = tile // tiles % key_tiles * BLOCK_N + tl.arange(0, BLOCK_N)
     first = tile // (tiles * key_tiles)
-    size = (H, W)
     pitch = (q_row, q_image)
     kv_pitch = keys_pitch(pitch, (kv_row, kv_image), at)
-    bias = bias_tile(table_ptr, a, b, head, g, at, TURNED, BLOCK_M, BLOCK_N)
+    bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
     dbias = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for number in range(first, windows, stride):
         window = number
@@ -284,14 +294,14 @@ def bias_kernel(
         )
         delta = tl.zeros([BLOCK_M], tl.float32)
         share = delta + 1.0
-        if g.m > BLOCK_N:
-            delta, share = kept_shifts(shifts_ptr, a, number, live, head, g, at)
+        if g.opened > 0 or g.m > BLOCK_N:
+            delta, share = kept_shifts(shifts_ptr, a, number, live, head, size, g, at)
         _, ds = weights(
-            q, k, v, dy, lse, delta, share, bias, a, b, place, scale * LOG2_E, g, at,
-            BLOCK_N, PRECISION,
+            q, k, v, dy, lse, delta, share, bias, a, b, place, size, scale * LOG2_E,
+            g, at, BLOCK_N, PRECISION,
         )  # fmt: skip
         dbias += ds
-    store_dbias(dbias_ptr, dbias, a, b, first, head, g, at)
+    store_dbias(dbias_ptr, dbias, a, b, first, head, size, g, at)
 
 
 @triton.jit(do_not_specialize=OPEN)
@@ -325,32 +335,36 @@ def halo_kernel(
     tl.store(into_ptr + at[:, None] + c[None, :], sums.to(into_ptr.dtype.element_ty), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OPEN)
 def table_kernel(
-    dbias_ptr, dtable_ptr, heads, g: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_A: tl.constexpr
-):
+    dbias_ptr, dtable_ptr, heads, H, W, g: tl.constexpr, BLOCK_R: tl.constexpr,
+    BLOCK_A: tl.constexpr,
+):  # fmt: skip
     """Sum of the entries of [heads, N, M] that share a row of the table: to [T, heads].
 
     A row is one offset, so every query has at most one key of it.
     """
     head = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
-    wrapped = (row + g.wrapped) % g.rows
+    size = (H, W)
+    n, m = counts(size, g)
+    wh, ww, kh, kw = sides(size, g)
+    rows, wide = table_sides(size, g)
+    wrapped = row
+    if g.outward:
+        wrapped = (row + g.wrapped) % rows
     sums = tl.zeros([BLOCK_R], tl.float32)
-    for start in range(0, g.n, BLOCK_A):
+    for start in range(0, n, BLOCK_A):
         a = start + tl.arange(0, BLOCK_A)
-        y = (a // g.ww // g.cell)[:, None]
-        x = (a % g.ww // g.cell)[:, None]
+        y, x = row_and_column(a, wh, ww, g)
         if g.outward:
-            ky = y + (wrapped // g.wide)[None, :] - (g.wh - 1)
-            kx = x + (wrapped % g.wide)[None, :] - (g.ww - 1)
+            ky = (y // g.cell)[:, None] + (wrapped // wide)[None, :] - (wh - 1)
+            kx = (x // g.cell)[:, None] + (wrapped % wide)[None, :] - (ww - 1)
         else:
-            ky = y - (wrapped // g.wide)[None, :] + (g.kh - 1)
-            kx = x - (wrapped % g.wide)[None, :] + (g.kw - 1)
-        live = (ky >= 0) & (ky < g.kh) & (kx >= 0) & (kx < g.kw)
-        live = live & (a < g.n)[:, None] & (row < g.rows)[None, :]
-        where = (head * g.n + a)[:, None] * g.m + ky * g.kw + kx
+            ky = (y // g.cell)[:, None] - (wrapped // wide)[None, :] + (kh - 1)
+            kx = (x // g.cell)[:, None] - (wrapped % wide)[None, :] + (kw - 1)
+        live = (ky >= 0) & (ky < kh) & (kx >= 0) & (kx < kw)
+        live = live & (a < n)[:, None] & (row < rows)[None, :]
+        where = (head * n + a)[:, None] * m + number_at(ky, kx, kh, kw, g)
         sums += tl.sum(tl.load(dbias_ptr + where, mask=live, other=0.0), axis=0)
-    tl.store(
-        dtable_ptr + row * heads + head, sums.to(dtable_ptr.dtype.element_ty), mask=row < g.rows
-    )
+    tl.store(dtable_ptr + row * heads + head, sums.to(dtable_ptr.dtype.element_ty), mask=row < rows)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from restore.kernels.windows import Size
 
+SHORT = 128  # pixels of stripes that may be one tile, whose kernels are for their length
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -34,6 +36,7 @@ class Geometry:
     biased: int = 1  # 1: the logits have a bias from a table
     outward: int = 0  # 1: its rows go by offsets from query to key, 0: from key to query
     sorted: int = 0  # 1: the map is one row of tokens, read in an order that is given
+    opened: int = 0  # of `open_for`; 1: a window has all rows of the map, 2: all columns
 
     @property
     def n(self) -> int:
@@ -71,6 +74,20 @@ class Geometry:
     def shifted(self) -> int:
         """1 if windows at the end of the map hold pixels that must not see each other."""
         return int(self.sy + self.sx > 0)
+
+    def open_for(self, height: int, width: int) -> Geometry:
+        """What kernels are compiled for: without the length of stripes along a side of the map.
+
+        That is the map's, so that maps of every size share kernels. The side is 0 here, `opened`
+        tells which it is, and no property that depends on it holds.
+        """
+        if self.halo or self.cell > 1 or self.sorted or self.m <= SHORT:
+            return self
+        if self.wh == height and (self.wh >= self.ww or self.ww != width):
+            return dataclasses.replace(self, wh=0, kh=0, opened=1)
+        if self.ww == width:
+            return dataclasses.replace(self, ww=0, kw=0, opened=2)
+        return self
 
     def numbers(self) -> list[int]:
         """All fields, as `Geometry(*numbers)` takes them."""

@@ -64,10 +64,10 @@ class Backward:
 
     def all(self) -> None:
         """Launch every kernel that the call needs."""
-        call, g = self.call, self.call.g
+        call = self.call
         launch = call.launch("keys")
-        alone = g.m <= launch.block_n
-        whole = alone and g.n <= launch.block_m
+        alone = call.alone(launch)
+        whole = alone and call.g.n <= launch.block_m
         if not alone:
             self._shifts = self.dy.new_empty(*call.saved_shape, 2, dtype=torch.float32)
             self._queries(call.launch("queries"))
@@ -94,7 +94,7 @@ class Backward:
     def _keys(self, launch: Launch, *, whole: bool) -> Tensor | None:
         """With the sums of ds over windows if a tile is `whole`: [parts, heads, N, M] float32."""
         call, g = self.call, self.call.g
-        alone = g.m <= launch.block_n
+        alone = call.alone(launch)
         programs = call.heads * triton.cdiv(g.m, launch.block_n)
         parts = self._parts(programs, launch) if whole else call.windows
         dbias = self._new_dbias(parts) if whole and call.table is not None else None
@@ -186,7 +186,7 @@ class Backward:
 
     def _add_shared(self, shared: Tensor) -> None:
         b, h, w, c = self.call.shape
-        rows, wide = 16, triton.next_power_of_2(2 * c)
+        rows, wide = 32 // shared.element_size(), triton.next_power_of_2(2 * c)
         halo_kernel[(triton.cdiv(w, rows), h, b)](
             shared, self.dq, h, w, self.call.g, FIRST=c, CHANNELS=2 * c, BLOCK=rows, WIDE=wide
         )
@@ -206,6 +206,7 @@ class Backward:
             return
         sums = dbias[0] if dbias.shape[0] == 1 else dbias.sum(0)
         block = 32
+        size, open_g = self.call.shape[1:3], self.call.open_g
         table_kernel[(triton.cdiv(g.rows, block), self.call.heads)](
-            sums, dtable, self.call.heads, g, BLOCK_R=block, BLOCK_A=64
+            sums, dtable, self.call.heads, *size, open_g, BLOCK_R=block, BLOCK_A=64
         )

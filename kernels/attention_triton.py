@@ -24,7 +24,9 @@ from restore.kernels.attention_tiles_triton import (
     LOG2_E,
     OPEN,
     bias_tile,
+    counts,
     factor_of,
+    first_saved,
     keys_pitch,
     load_keys,
     logits,
@@ -55,16 +57,19 @@ def forward_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Attention of some queries of a head in some windows, and what the backward pass needs."""
+    ALONE: tl.constexpr = g.opened == 0 and g.m <= BLOCK_N
+    size = (H, W)
+    n, m = counts(size, g)
     head = tl.program_id(0) % at.heads
-    tiles = (g.n + BLOCK_M - 1) // BLOCK_M
+    tiles = (n + BLOCK_M - 1) // BLOCK_M
     a = tl.program_id(0) // at.heads % tiles * BLOCK_M + tl.arange(0, BLOCK_M)
     first = tl.program_id(0) // (at.heads * tiles)
     factor = factor_of(scale, log_scale_ptr, g) * LOG2_E
-    size = (H, W)
     pitch = (q_row, q_image)
     kv_pitch = keys_pitch(pitch, (kv_row, kv_image), at)
-    if g.m <= BLOCK_N:
-        bias = bias_tile(table_ptr, a, tl.arange(0, BLOCK_N), head, g, at, TURNED, BLOCK_M, BLOCK_N)
+    if ALONE:
+        b = tl.arange(0, BLOCK_N)
+        bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
     for number in range(first, windows, stride):
         window = number
         if CHOSEN:
@@ -76,12 +81,12 @@ def forward_kernel(
         top = tl.full([BLOCK_M], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
         out = zero_pieces(BLOCK_M, at.d0, at.d1, at.d2)
-        for start in range(0, g.m, BLOCK_N):
+        for start in range(0, m, BLOCK_N):
             b = start + tl.arange(0, BLOCK_N)
             k, v = load_keys(kv_ptr, b, place, head, order_ptr, size, kv_pitch, g, at)
-            if g.m > BLOCK_N:
-                bias = bias_tile(table_ptr, a, b, head, g, at, TURNED, BLOCK_M, BLOCK_N)
-            s = logits(q, k, bias, a, b, place, factor, g, at, BLOCK_N, PRECISION)
+            if not ALONE:
+                bias = bias_tile(table_ptr, a, b, head, size, g, at, TURNED, BLOCK_M, BLOCK_N)
+            s = logits(q, k, bias, a, b, place, size, factor, g, at, BLOCK_N, PRECISION)
             highest = tl.maximum(top, tl.max(s, axis=1))
             p = tl.exp2(s - highest[:, None])
             kept = tl.exp2(top - highest)
@@ -93,8 +98,8 @@ def forward_kernel(
         rows = pixel_number(y, x, place, (W, H * W)) * at.channels + head * at.d
         store_pieces(y_ptr + rows, live, out, at.d, at.d0, at.d1, at.d2)
         if SAVES:
-            saved = (tl.cast(number, tl.int64) * at.heads + head) * g.n
-            tl.store(lse_ptr + saved + a, top + tl.log2(total), mask=a < g.n)
+            saved = lse_ptr + first_saved(number, head, size, g, at)
+            tl.store(saved + a, top + tl.log2(total), mask=a < n)
 
 
 @dataclass(frozen=True)
@@ -170,11 +175,23 @@ class Call:
         """Channels of a head."""
         return self.shape[3] // self.heads
 
+    @property
+    def open_g(self) -> Geometry:
+        """What kernels are compiled for."""
+        return self.g.open_for(*self.shape[1:3])
+
+    def alone(self, launch: Launch) -> bool:
+        """Whether all keys of a window are one tile."""
+        return not self.open_g.opened and self.g.m <= launch.block_n
+
     def launch(self, kernel: Kernel) -> Launch:
         """The best configuration known for one of the kernels."""
         n, m, d, dtype = self.g.n, self.g.m, self.d, self.q.dtype
+        if self.open_g.opened:  # the same for stripes of many lengths
+            n, m = triton.next_power_of_2(n), triton.next_power_of_2(m)
         key = f"{n}x{m} heads of {d} {dtype}".replace("torch.", "")
-        return best(f"attention {kernel}", key, self.q, default_launch(kernel, n, m, d, dtype))
+        default = default_launch(kernel, n, m, d, dtype, self.g.sorted > 0)
+        return best(f"attention {kernel}", key, self.q, default)
 
     def layout(self, q_pixel: int, kv_pixel: int, q: int, k: int, v: int) -> Layout:
         """With the heads of this call."""
@@ -216,7 +233,7 @@ class Call:
             "q_image": q.image,
             "kv_row": kv.row,
             "kv_image": kv.image,
-            "g": self.g,
+            "g": self.open_g,
             "at": self.layout(q.pixel, kv.pixel, q.first, k, k + kv.part),
             "PRECISION": product_precision(self.q.dtype),
         }
@@ -249,7 +266,7 @@ def forward(call: Call, saves: bool) -> tuple[Tensor, Tensor]:
     if not call.windows:
         return y, lse
     launch = call.launch("forward")
-    reuses_bias = call.g.m <= launch.block_n
+    reuses_bias = call.alone(launch)
     programs = call.heads * triton.cdiv(call.g.n, launch.block_m)
     stride = spread(call.windows, programs, launch, y) if reuses_bias else call.windows
     with torch.cuda.device_of(y):

@@ -29,6 +29,7 @@ from restore.kernels.triton_blocks import product_precision, tile_side
 from restore.kernels.windows import Size
 
 SIDE = 128  # bytes of a side of a tile at most: 64 pixels, or channels, of 2 bytes
+SUMMED = {2: 64, 4: 16}  # reduced values in one product, by their bytes; see `Plan.summed`
 SPLIT_PIXELS = 512  # of a window, for each program that summarises a part of it
 
 
@@ -79,6 +80,15 @@ class Plan:
     def rows(self, length: int) -> int:
         """Rows of a tile for so many: a power of two, enough for all or as many as it may have."""
         return tile_side(length, self.side)
+
+    @property
+    def summed(self) -> int:
+        """Rows of r in one product that S = r^T r is the sum of.
+
+        Its diagonal is a sum of squares, and every step of such a sum rounds all that it has come
+        to: by one of 64 rows in float32, dq is off more than twice as much as the definition's.
+        """
+        return min(self.rows(self.blocks), SUMMED[SIDE // self.side])
 
     @property
     def splits(self) -> int:

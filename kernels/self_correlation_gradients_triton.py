@@ -94,7 +94,7 @@ def joined_matrices(
     SPATIAL: tl.constexpr,
     CHANNEL: tl.constexpr,
     SPLITS: tl.constexpr,
-    BLOCK_M: tl.constexpr,
+    SUMMED: tl.constexpr,
     BLOCK_C: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -112,8 +112,8 @@ def joined_matrices(
         da = sum_of_parts(products, windows, c, held, CH, 1, 3, SPLITS)
     if SPATIAL:
         ds = sum_of_parts(products, windows, c, held, CH, 2, 3, SPLITS)
-        for start in range(0, M, BLOCK_M):
-            some = start + tl.arange(0, BLOCK_M)
+        for start in range(0, M, SUMMED):
+            some = start + tl.arange(0, SUMMED)
             other = load_reduced(reduced, windows, some, c, present, M, CH)
             s = tl.dot(tl.trans(other), other, s, input_precision=PRECISION)
         r = load_reduced(reduced, windows, m, c, present, M, CH)
@@ -147,7 +147,7 @@ def correlate_back(
     STEPS: tl.constexpr,
     MB: tl.constexpr,
     PB: tl.constexpr,
-    BLOCK_M: tl.constexpr,
+    SUMMED: tl.constexpr,
     BLOCK_C: tl.constexpr,
     PRECISION: tl.constexpr,
     MATRIX_PRECISION: tl.constexpr,
@@ -176,7 +176,7 @@ def correlate_back(
     else:
         a, da, s, ds, r = joined_matrices(
             reduced, products, window, blocks, c,
-            CH, M, SPATIAL, CHANNEL, SPLITS, BLOCK_M, BLOCK_C, PRECISION,
+            CH, M, SPATIAL, CHANNEL, SPLITS, SUMMED, BLOCK_C, PRECISION,
         )  # fmt: skip
     if CHANNEL:
         a = a / N
@@ -307,7 +307,7 @@ def _run(
         STEPS=steps,
         MB=mb,
         PB=pb,
-        BLOCK_M=plan.rows(plan.blocks),
+        SUMMED=plan.summed,
         MATRIX_PRECISION=matrix_precision(qv.dtype),
         num_warps=4,
     )

@@ -93,6 +93,7 @@ def correlate(
     GROUP: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_M: tl.constexpr,
+    SUMMED: tl.constexpr,
     BLOCK_C: tl.constexpr,
     PRECISION: tl.constexpr,
     MATRIX_PRECISION: tl.constexpr,
@@ -127,8 +128,8 @@ def correlate(
             r = tl.where(inside, r, 0.0).to(v.dtype)
             s = tl.dot(tl.trans(r), r, s, input_precision=PRECISION)
         else:
-            for m0 in range(0, M, BLOCK_M):
-                m = m0 + tl.arange(0, BLOCK_M)
+            for m0 in range(0, M, SUMMED):
+                m = m0 + tl.arange(0, SUMMED)
                 r = load_reduced(reduced, window, m, channel, present, M, CH)
                 s = tl.dot(tl.trans(r), r, s, input_precision=PRECISION)
         s = tl.where(same_window & (head[:, None] == head[None, :]), s / D, 0.0)
@@ -162,6 +163,7 @@ def tiles_of(plan: Plan) -> dict[str, int]:
         "GROUP": max(1, plan.side // plan.block_c),
         "BLOCK_N": plan.rows(plan.pixels),
         "BLOCK_M": plan.rows(plan.blocks),
+        "SUMMED": plan.summed,
     }
 
 

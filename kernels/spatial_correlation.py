@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from restore.kernels import channel_correlation, dispatch, reference
@@ -80,8 +81,8 @@ def _folded(
 ) -> Tensor:
     """The same, with sum_m (q . r_m) r_m folded to q (r^T r), which holds no [N, M] product.
 
-    The position bias is one matrix for all windows, so its product is one large product, with
-    the windows side by side as columns.
+    All heads are one product, with zeros where two heads meet. The position bias is one matrix for
+    all windows, so its product is one large product, with the windows side by side as columns.
     """
     num_heads = position_bias.shape[0]
     _, h, w, c = qv.shape
@@ -89,13 +90,16 @@ def _folded(
     q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [n, N, C / 2] each
     r = reference.reduce_values(v, weight, bias, window_size, reduction)  # [n, M, C / 2]
     n, m, _ = r.shape
-    q = q.unflatten(-1, (num_heads, head_dim)).transpose(1, 2)  # [n, heads, N, d]
+    # a row of blocks at a time: every step of a sum of squares rounds all that it has come to, and
+    # by one sum over M, q's gradient is off more than twice as much as the definition's
+    rows = r.unflatten(1, (window_size[0] // reduction[0], -1))
+    folded = (rows.transpose(-2, -1) @ rows).sum(1)  # [n, C / 2, C / 2]
+    head = torch.arange(c // 2, device=r.device) // head_dim
+    folded = folded * ((head[:, None] == head[None, :]).to(r.dtype) / head_dim)
     r = r.view(n, m, num_heads, head_dim).permute(2, 1, 0, 3)  # [heads, M, n, d]
     by_position = position_bias.to(r.dtype) @ r.flatten(2)  # [heads, N, n * d]
-    r = r.permute(2, 0, 1, 3)  # [n, heads, M, d]
-    folded = r.transpose(-2, -1) @ r / head_dim  # [n, heads, d, d]
-    y = q @ folded + by_position.unflatten(-1, (n, head_dim)).permute(2, 0, 1, 3)
-    return window_reverse(y.transpose(1, 2).flatten(2), window_size, h, w)
+    y = q @ folded + by_position.unflatten(-1, (n, head_dim)).permute(2, 1, 0, 3).flatten(2)
+    return window_reverse(y, window_size, h, w)
 
 
 def check(

@@ -123,7 +123,7 @@ def project(
 
 
 @triton.jit
-def add_bias(s, a, place, numbers_ptr, head, g: tl.constexpr, BLOCK: tl.constexpr):
+def add_bias(s, a, place, size, numbers_ptr, head, g: tl.constexpr, BLOCK: tl.constexpr):
     """Logits for powers of 2 with bias and mask; minus infinity for keys past the last."""
     c = tl.minimum(a, g.n - 1)
     of_pixel = c // g.ww * g.wide + c % g.ww
@@ -135,7 +135,7 @@ def add_bias(s, a, place, numbers_ptr, head, g: tl.constexpr, BLOCK: tl.constexp
     if g.shifted:
         at_end = place[3] + place[4] > 0
         if at_end:
-            s = mask_of_shift(s, a, a, place, g)
+            s = mask_of_shift(s, a, a, place, size, g)
     return s
 
 
@@ -174,7 +174,7 @@ def forward_kernel(
         s = tl.dot(q, tl.trans(k), input_precision=PRECISION) * (scale * LOG2_E)
         # in a branch, or the loop holds the biases of the next head in shared memory
         if tl.program_id(0) >= 0:
-            s = add_bias(s, a, place, numbers_ptr + IN + OUT, head, g, BLOCK)
+            s = add_bias(s, a, place, (H, W), numbers_ptr + IN + OUT, head, g, BLOCK)
         top = tl.max(s, axis=1)
         p = tl.exp2(s - top[:, None])
         total = tl.sum(p, axis=1)

@@ -99,12 +99,17 @@ def _category(n: int, group: int, heads: int, d: int) -> OpCase:
     return OpCase(run, ((1, n, 3 * heads * d), (1,)))
 
 
-def _correlation(op: Run, size: Size, window: int, reduction: int, heads: int, d: int) -> OpCase:
+def _correlation(
+    op: Run, size: Size, window: int, reduction: int, heads: int, d: int, mean: float = 0.0
+) -> OpCase:
+    """Of reduced values with such a mean; a large one makes all sums over them sums of one sign."""
+
     def run(qv: Tensor, weight: Tensor, bias: Tensor, position: Tensor, backend: Backend) -> Tensor:
         sides = {"reduction": (reduction, reduction), "num_heads": heads}
-        # smaller, or there are gradients that float16 does not hold
-        given = (qv / 4, weight, bias / 8, position / 2)
-        return op(*given, (window, window), **sides, backend=backend)
+        # smaller, or there are gradients that float16 does not hold; powers of 2 round nothing
+        given = (qv / 4, weight, bias / 8 + mean, position / 2)
+        y = op(*given, (window, window), **sides, backend=backend)
+        return y / 16 if mean else y
 
     n, m = window**2, (window // reduction) ** 2
     return OpCase(run, ((1, *size, 2 * heads * d), (1, reduction**2), (1,), (heads, n, m)))
@@ -189,6 +194,12 @@ OPS: dict[str, OpCase] = {
     **{
         f"self_correlation, HiT {w}": _correlation(self_correlation, (w, 2 * w), w, r, 6, 5)
         for w, r in ((4, 1), (8, 1), (16, 2), (32, 4), (48, 6), (64, 8))
+    },
+    **{
+        f"self_correlation, HiT {w} biased": _correlation(
+            self_correlation, (w, 2 * w), w, r, 6, 5, mean=2.0
+        )
+        for w, r in ((4, 1), (8, 1), (16, 2), (64, 8))
     },
     "dictionary_attention, ATD": _dictionary(1000, 128, 20, 210),
     "dictionary_attention, ATD-light": _dictionary(500, 64, 8, 48),

@@ -20,11 +20,15 @@ def trained(dtype: torch.dtype, *shape: int) -> Tensor:
 
 
 def windows(window: tuple[int, int], heads: int, d: int, shift: tuple[int, int], parts: int = 1):
-    """Attention in windows; of each 1 / parts of the channels of a map, as branches take them."""
+    """Attention in windows; of each 1 / parts of the channels of a map, as branches take them.
+
+    Windows that are many times as long as wide are stripes along a whole side.
+    """
 
     def call(dtype: torch.dtype) -> Tensor:
         wh, ww = window
-        wide = trained(dtype, 1, 2 * wh, 2 * ww, 3, parts * heads * d)
+        rows, columns = wh if wh > 4 * ww else 2 * wh, ww if ww > 4 * wh else 2 * ww
+        wide = trained(dtype, 1, rows, columns, 3, parts * heads * d)
         table = trained(torch.float32, (2 * wh - 1) * (2 * ww - 1), heads)
         last = wide.chunk(parts, dim=-1)[-1]
         return window_attention(last, table, window, shift, num_heads=heads, backend="triton")

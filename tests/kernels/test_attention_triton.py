@@ -151,6 +151,8 @@ WINDOWS = [
     Windows((4, 4), (4, 4), (0, 0), 1, 122),
     Windows((8, 8), (4, 4), (1, 2), 2, 10, images=2, chosen=(6, 0, 3)),
     Windows((33, 4), (33, 2), (0, 1), 1, 10),  # more keys than one tile
+    Windows((70, 4), (70, 2), (0, 1), 1, 10),  # stripes, whose length kernels are not for
+    Windows((2, 140), (1, 140), (0, 70), 2, 5),
 ]
 OTHERS = [
     Overlapping((8, 12), (4, 4), (1, 1), 2, 5),

@@ -112,6 +112,30 @@ def naive_channel(qv: Tensor, case: Case) -> Tensor:
     return y
 
 
+SQUARED = [Case((8, 16), (8, 8), (1, 1), 6, 5), Case((32, 32), (16, 16), (2, 2), 2, 15)]
+
+
+def assert_queries_exact(case: Case, bias: float, device: torch.device, backend: Backend) -> None:
+    """Hold the gradient of q to twice the definition's error, by the norms of both.
+
+    It alone is a product with sums over a whole window of r r^T, most of them of one sign where a
+    bias is added to all r. Norms of several draws leave no room to luck, and none to what else a
+    result may be off by, such as a unit in the last place of the largest number.
+    """
+    errors = []
+    half = case.heads * case.head_dim
+    for seed in range(3):
+        tensors = [x.to(device) for x in inputs(case, torch.float32, seed=seed)]
+        tensors[1] /= case.reduction[0]
+        tensors[2].fill_(bias)
+        truth = gradients(ours(case, "reference"), [x.double() for x in tensors])
+        paths: tuple[Backend, ...] = ("reference", backend)
+        found = [gradients(ours(case, path), tensors) for path in paths]
+        errors.append([(got[1] - truth[1])[..., :half].norm() for got in found])
+    definition, path = torch.tensor(errors).norm(dim=0)
+    assert path <= 2 * definition, f"off {path / definition:.2f} times as much"
+
+
 def ours(case: Case, backend: Backend) -> Callable[..., Tensor]:
     return lambda qv, weight, bias, position_bias: spatial_correlation(
         qv,
@@ -153,6 +177,12 @@ def test_the_folded_path_is_as_exact_as_the_definition(case: Case, dtype: torch.
     got = stacked(ours(case, "torch"), draws)
     for torch_does, ours_is, true in zip(plain, got, truth, strict=True):
         assert_as_exact_as(torch_does, ours_is, true)
+
+
+@pytest.mark.parametrize("bias", [0.0, 2.0, 64.0])
+@pytest.mark.parametrize("case", SQUARED, ids=str)
+def test_sums_of_squares_keep_the_folded_path_exact(case: Case, bias: float) -> None:
+    assert_queries_exact(case, bias, torch.device("cpu"), "torch")
 
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from compiled import compiled
 from exactness import assert_as_exact_as, gradients, largest_error, last_place, stacked
-from test_correlations import CASES, Case, inputs
+from test_correlations import CASES, SQUARED, Case, assert_queries_exact, inputs
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -148,6 +148,12 @@ def test_half_precision(case: Case, op: Callable[[Case, Backend], Op]) -> None:
     for dtype in interpreted.DTYPES[1:]:
         tensors = on_device(case, dtype)
         assert_exact(op, case, [tensors[:1] if op is channel else tensors])
+
+
+@pytest.mark.parametrize("bias", [0.0, 64.0])
+@pytest.mark.parametrize("case", SQUARED, ids=str)
+def test_sums_of_squares_keep_it_exact(case: Case, bias: float) -> None:
+    assert_queries_exact(case, bias, interpreted.DEVICE, "triton")
 
 
 @pytest.mark.slow
