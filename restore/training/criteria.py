@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from restore.errors import UsageError
@@ -85,19 +87,18 @@ class Criteria(nn.Module):
             raise UsageError(f"{train.where()}: train names no loss; add pixel_opt, for instance")
 
     def forward(
-        self, result: Tensor, truth: Tensor, sharpened: dict[str, Tensor] | None = None
+        self, result: Tensor, truth: Tensor, truths: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """[B, C, H, W] twice to a number for each loss.
 
         Args:
             result: what the network made.
             truth: what it was to make.
-            sharpened: for losses by name that compare with another truth ("pix", "percep").
+            truths: what losses by name ("pix", "percep") compare with in its place.
         """
-        others = sharpened or {}
         terms: dict[str, Tensor] = {
-            name: loss(result, others.get(name, truth)) for name, loss in self.direct.items()
+            name: loss(result, truths.get(name, truth)) for name, loss in self.direct.items()
         }
         if self.perceptual is not None:
-            terms.update(self.perceptual(result, others.get("percep", truth)))
+            terms.update(self.perceptual(result, truths.get("percep", truth)))
         return terms

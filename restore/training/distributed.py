@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from restore.devices import resolve_device
@@ -85,7 +86,7 @@ class Processes:
         if self.count == 1:
             return network
         if self.is_sharded:
-            return _sharded(network, self.device)
+            return self.spread(network)
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(
             network,
@@ -96,18 +97,14 @@ class Processes:
             gradient_as_bucket_view=True,
         )
 
-
-def _sharded(network: nn.Module, device: torch.device) -> nn.Module:
-    """Spread the parameters of a network over the processes, block by block."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    groups = getattr(network, "layers", ())
-    for group in groups:
-        fully_shard(group, mesh=mesh)
-    fully_shard(network, mesh=mesh)
-    return network
+    def spread(self, network: nn.Module) -> nn.Module:
+        """The same network, each process with a part of its parameters, where that is asked for."""
+        if self.is_sharded:
+            # the groups of blocks of the Swin family: a group is whole only while it computes
+            for group in getattr(network, "layers", ()):
+                fully_shard(group)
+            fully_shard(network)
+        return network
 
 
 def without_sync(network: nn.Module, last: bool) -> AbstractContextManager[object]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Average:
-    """A copy of a network whose parameters follow those of the original.
+    """A network whose parameters follow those of another.
 
     After each step average = average + (1 - decay) * (parameter - average), as BasicSR does;
     buffers stay as they were. All parameters are moved in one call.
 
-    Attributes:
-        module: the copy, in eval mode and without gradients.
+    Args:
+        module: the follower; it goes to eval mode and takes no gradients.
+        network: the one that is trained, built alike.
+        decay: what is kept of the average in one step.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, module: nn.Module, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.module = copy.deepcopy(network).eval().requires_grad_(False)
-        self._averages = _local(self.module)
+        self.module = module.eval().requires_grad_(False)
+        self._averages = _local(module)
         self._parameters = _local(network)
 
     @torch.no_grad()
@@ -32,10 +33,5 @@ class Average:
 
 def _local(module: nn.Module) -> list[Tensor]:
     """The parameters, or this process's part of them where they are spread over several."""
-    return [_part(parameter) for parameter in module.parameters()]
-
-
-def _part(parameter: Tensor) -> Tensor:
-    data = parameter.detach()
-    to_local = getattr(data, "to_local", None)
-    return data if to_local is None else to_local()
+    tensors = [parameter.detach() for parameter in module.parameters()]
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
