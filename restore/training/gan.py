@@ -18,7 +18,7 @@ from restore.errors import UsageError
 from restore.training.criteria import build_gan
 from restore.training.distributed import Processes, without_sync
 from restore.training.model import Batch, Training, add_terms
-from restore.training.networks import build_discriminator, load_weights
+from restore.training.building import build_discriminator, load_weights
 from restore.training.optimizers import build_optimizer, set_rates
 from restore.training.options import Options
 from restore.training.sharding import (

@@ -19,7 +19,7 @@ from restore.model import Model
 from restore.training.criteria import Criteria
 from restore.training.distributed import Processes, without_sync
 from restore.training.ema import Average
-from restore.training.networks import build_generator, load_weights
+from restore.training.building import build_generator, load_weights
 from restore.training.optimizers import ScheduleFreeAdamW, build_optimizer, set_rates
 from restore.training.options import Options
 from restore.training.precision import Precision
