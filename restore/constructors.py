@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from restore.archs._spec import ArchSpec
+
 _SWIN: dict[str, Any] = {
     "img_size": 64,
     "in_chans": 3,
@@ -127,3 +129,12 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
     "HiT_SNG": ("expansion_factor",),
     "HiT_SRF": ("expansion_factor",),
 }
+
+
+def given_and_default(spec: ArchSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of an option file as the official class takes them.
+
+    Those without effect are left out; those left out get the official default where it is not ours.
+    """
+    given = {key: value for key, value in options.items() if key not in IGNORED.get(spec.name, ())}
+    return {**DEFAULTS.get(spec.name, {}), **given}
