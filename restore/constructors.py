@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from restore.archs._spec import ArchSpec
+from restore.archs._spec import ArchConfig, ArchSpec
+from restore.errors import UsageError
 
 _SWIN: dict[str, Any] = {
     "img_size": 64,
@@ -138,3 +139,18 @@ def given_and_default(spec: ArchSpec, options: Mapping[str, Any]) -> dict[str, A
     """
     given = {key: value for key, value in options.items() if key not in IGNORED.get(spec.name, ())}
     return {**DEFAULTS.get(spec.name, {}), **given}
+
+
+def official_config(spec: ArchSpec, options: Mapping[str, Any], where: str) -> ArchConfig:
+    """The settings that official options stand for, with the official defaults.
+
+    Args:
+        spec: the architecture.
+        options: constructor arguments as YAML gives them, without `type`.
+        where: named in messages.
+
+    Raises:
+        UsageError: an argument that the official constructor does not have, or a value that no
+            network has; the message names both and what is near.
+    """
+    return spec.config().replaced(given_and_default(spec, options), where, UsageError)

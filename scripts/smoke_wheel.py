@@ -34,10 +34,10 @@ SHIPPED = {
     "archs": ("restore/archs", ("*.py",)),
     "kernels": ("restore/kernels", ("*.py", "native/*.h", "native/*.cpp")),
     "options": ("restore/options", ("*.yml",)),
-    "datasets": ("restore/datasets", ("*.yml",)),
+    "datasets": ("restore/datasets", ("*.py", "*.yml")),
 }
 COMPILED = "restore/kernels/_native.so"  # where there is a compiler for it
-WHOLE_PROGRAM = ("archs/*.py", "kernels/*.py", "options/*.yml", "datasets/*.yml")
+WHOLE_PROGRAM = ("archs/*.py", "kernels/*.py", "options/*.yml", "datasets/*.py", "datasets/*.yml")
 
 
 class SmokeError(Exception):

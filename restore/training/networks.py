@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import difflib
 
-from torch import nn
-
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.constructors import IGNORED, given_and_default
 from restore.errors import UsageError
-from restore.training.options import NetworkOptions, Options
-
-RECOMPUTE = ("use_checkpoint", "use_chk")  # official names of `train.checkpointing`
+from restore.training.options import NetworkOptions
 
 
 def described(options: NetworkOptions) -> tuple[ArchSpec, ArchConfig]:
@@ -44,23 +40,3 @@ def described(options: NetworkOptions) -> tuple[ArchSpec, ArchConfig]:
 def idle_arguments(options: NetworkOptions) -> list[str]:
     """Arguments of `network_g` that official constructors take and leave alone."""
     return [key for key in options.arguments if key in IGNORED.get(options.type, ())]
-
-
-def build_network_g(options: Options) -> nn.Module:
-    """The network of an option file, with new weights, on the CPU.
-
-    `train.checkpointing` asks for what the official arguments `use_checkpoint` and `use_chk` do.
-
-    Raises:
-        UsageError: see `described`.
-    """
-    spec, config = described(options.network_g)
-    if options.train is not None and options.train.checkpointing:
-        names = [name for name in RECOMPUTE if name in config]
-        if not names:
-            raise UsageError(
-                f"{options.train.where('checkpointing')}: {spec.name} cannot compute its forward "
-                "pass again; leave train.checkpointing out"
-            )
-        config = config.replaced({names[0]: True}, spec.name)
-    return spec.build(config)

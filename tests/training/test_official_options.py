@@ -13,7 +13,7 @@ import torch
 import yaml
 from official_keys import FILES, official_file
 
-from restore.training.networks import build_network_g
+from restore.training.building import build_generator
 from restore.training.official import NoEffectWarning
 from restore.training.option_file import Value, read_file
 from restore.training.option_types import Section
@@ -53,8 +53,8 @@ def read(tmp_path: Path, content: dict[str, Any]) -> tuple[Options, list[str]]:
 def test_the_keys_are_read_and_build_the_network(tmp_path: Path, kind: str) -> None:
     options, _ = read(tmp_path, official_file(kind))
     with torch.device("meta"):
-        network = build_network_g(options)
-    assert sum(p.numel() for p in network.parameters()) > 1000
+        model = build_generator(options.network_g, options.scale)
+    assert model.num_parameters > 1000
 
 
 @pytest.mark.parametrize("kind", FILES)
