@@ -132,6 +132,15 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def given_and_default(spec: ArchSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of an option file as the official class takes them.
+
+    Those without effect are left out; those left out get the official default where it is not ours.
+    """
+    given = {key: value for key, value in options.items() if key not in IGNORED.get(spec.name, ())}
+    return {**DEFAULTS.get(spec.name, {}), **given}
+
+
 def official_config(spec: ArchSpec, options: Mapping[str, Any], where: str) -> ArchConfig:
     """The settings that official options stand for, with the official defaults.
 
@@ -144,5 +153,4 @@ def official_config(spec: ArchSpec, options: Mapping[str, Any], where: str) -> A
         UsageError: an argument that the official constructor does not have, or a value that no
             network has; the message names both and what is near.
     """
-    given = {key: value for key, value in options.items() if key not in IGNORED.get(spec.name, ())}
-    return spec.config().replaced({**DEFAULTS.get(spec.name, {}), **given}, where, UsageError)
+    return spec.config().replaced(given_and_default(spec, options), where, UsageError)
