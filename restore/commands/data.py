@@ -114,6 +114,15 @@ def _check_parser() -> Parser:
         help="name of a low-quality picture, {} for the gt's without suffix (default: {})",
     )
     group.add_argument("--meta_info_file", type=Path, metavar="FILE", help="a list of its pictures")
+    _add_wishes(parser)
+    group = parser.add_argument_group("what is told")
+    group.add_argument("--json", action="store_true", help="write all findings as JSON")
+    group.add_argument("--all", action="store_true", help="name every finding")
+    group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the exit code")
+    return parser
+
+
+def _add_wishes(parser: Parser) -> None:
     group = parser.add_argument_group("what to look for")
     group.add_argument(
         "--gt_size",
@@ -145,11 +154,6 @@ def _check_parser() -> Parser:
     group.add_argument(
         "--threads", type=at_least_one, default=None, metavar="N", help="that read at a time"
     )
-    group = parser.add_argument_group("what is told")
-    group.add_argument("--json", action="store_true", help="write all findings as JSON")
-    group.add_argument("--all", action="store_true", help="name every finding")
-    group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the exit code")
-    return parser
 
 
 def run_lmdb(options: argparse.Namespace) -> None:
