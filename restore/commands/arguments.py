@@ -28,6 +28,7 @@ COMMANDS = {
     "models": "list the built-in models",
     "doctor": "examine this installation",
     "export": "write a model as ONNX, OpenVINO or torch.export",
+    "data": "store training pictures, or look for what is wrong with them",
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
