@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_run import NETWORK, changed, draw_pictures, tiny_options
 from torch import Tensor
-from training_run import NETWORK, changed, draw_pictures, tiny_options
 
 import restore
 from restore.errors import CheckpointError, OutputError, UsageError
