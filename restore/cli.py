@@ -108,6 +108,8 @@ def _dispatch(words: list[str]) -> int:
         words = ["upscale", *words]
     if words[0] not in COMMANDS:
         raise UsageError(command_error(words[0]))
+    if words[0] == "data":
+        return _data(words[1:])
     options = parser_of(words[0]).parse(words[1:])
     run = {
         "upscale": _upscale,
@@ -310,6 +312,23 @@ def _doctor(options: argparse.Namespace) -> int:
     facts = doctor.examine()
     show(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))
     return DONE if doctor.healthy(facts) else SOME_FAILED
+
+
+def _data(words: list[str]) -> int:
+    from restore.commands.data import ACTIONS, data_parser, data_usage, run_check, run_lmdb
+
+    if not words or words[0] in ("-h", "--help"):
+        show(data_usage())
+        return DONE if words else NOT_BEGUN
+    if words[0] not in ACTIONS:
+        raise UsageError(
+            f"there is no action {words[0]!r} of data; expected {' or '.join(ACTIONS)}"
+        )
+    options = data_parser(words[0]).parse(words[1:])
+    if words[0] == "lmdb":
+        run_lmdb(options)
+        return DONE
+    return SOME_FAILED if run_check(options).findings else DONE
 
 
 def _export(options: argparse.Namespace) -> int:

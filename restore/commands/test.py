@@ -18,7 +18,7 @@ EPILOG = """\
 examples:
   restore test --list                                  the option files of the package
   restore test -opt options/test/hit_srf_x4.yml
-  restore test -opt my.yml --force_yml path:pretrain_network_g=experiments/my/models/net_g_latest.pth
+  restore test -opt my.yml --force_yml path:pretrain_network_g=experiments/my/models/net_g_9.pth
   restore test -opt my.yml --force_yml val:save_img=true tile:tile_size=256
 
 It writes results/NAME: scores.csv with the scores of every picture and, with `val: save_img: true`,

@@ -11,7 +11,8 @@ from restore.commands.parsing import Parser, new_parser, one_of
 from restore.errors import OutputError
 
 if TYPE_CHECKING:
-    from restore.training.options import DatasetOptions, Options
+    from restore.training.dataset_options import DatasetOptions
+    from restore.training.options import Options
     from restore.training.train_options import TrainOptions
 
 EPILOG = """\

@@ -102,3 +102,7 @@ class Criteria(nn.Module):
         if self.perceptual is not None:
             terms.update(self.perceptual(result, truths.get("percep", truth)))
         return terms
+
+    def adds_up(self, name: str) -> bool:
+        """Whether a loss of a large batch is the sum of those of its parts, not their mean."""
+        return name in self.direct and getattr(self.direct[name], "reduction", "mean") == "sum"

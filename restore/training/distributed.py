@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from restore.devices import resolve_device
 from restore.errors import UsageError
+from restore.training.options import DistOptions
 
 Launcher = Literal["none", "pytorch"]
 Strategy = Literal["ddp", "fsdp"]
@@ -116,19 +117,14 @@ def without_sync(network: nn.Module, last: bool) -> AbstractContextManager[objec
 
 @contextlib.contextmanager
 def processes(
-    launcher: Launcher,
-    *,
-    num_gpu: int | Literal["auto"] = "auto",
-    backend: Literal["nccl", "gloo"] | None = None,
-    strategy: Strategy = "ddp",
+    launcher: Launcher, num_gpu: int | Literal["auto"], options: DistOptions
 ) -> Iterator[Processes]:
     """Join the other processes of a run, and leave them at the end.
 
     Args:
         launcher: "none" for one process; "pytorch" where torchrun has started several.
         num_gpu: 0 computes on the CPU.
-        backend: for gradients; None: nccl on GPUs, gloo on CPUs.
-        strategy: "ddp": every process has the network; "fsdp": a part of it.
+        options: backend and strategy.
 
     Raises:
         UsageError: torchrun has not started this process, or there are not as many GPUs.
@@ -156,10 +152,10 @@ def processes(
     device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    chosen = backend or ("nccl" if on_gpu else "gloo")
+    chosen = options.backend or ("nccl" if on_gpu else "gloo")
     dist.init_process_group(chosen, timeout=_PATIENCE)
     try:
         words = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        yield Processes(device, dist.get_rank(), dist.get_world_size(), strategy, words)
+        yield Processes(device, dist.get_rank(), dist.get_world_size(), options.strategy, words)
     finally:
         dist.destroy_process_group()

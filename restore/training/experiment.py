@@ -21,10 +21,16 @@ from typing import Any
 
 from restore.atomic import writing
 from restore.errors import OutputError, UsageError
+from restore.training.distributed import Processes
 from restore.training.options import Options
 from restore.training.states import newest_state, read_state, state_files
 
-log = logging.getLogger(__name__)
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("restore.training")
 
 ARCHIVED = "_archived_"
 
@@ -61,22 +67,26 @@ def folders_of(name: str, root: Path) -> Folders:
     return Folders(root / "experiments" / name, root / "tb_logger" / name)
 
 
-def state_to_resume(options: Options, folders: Folders, auto_resume: bool) -> dict[str, Any] | None:
-    """What a run goes on from; None: it begins.
+def state_to_resume(
+    options: Options, folders: Folders, auto_resume: bool, group: Processes
+) -> dict[str, Any] | None:
+    """What a run goes on from; None: it begins. All processes call it, and get the same.
 
     Args:
         options: `path: resume_state` names a state.
         folders: of the run.
         auto_resume: take the newest whole state of the run, if it has any.
+        group: the processes of the run.
 
     Raises:
         CheckpointError: the named state is damaged, or all of the run's are.
     """
-    if auto_resume:
-        return newest_state(folders.states)
-    if options.path.resume_state is not None:
-        return read_state(options.path.resume_state)
-    return None
+    path, state = options.path.resume_state, None
+    if auto_resume and group.is_first:
+        found = newest_state(folders.states)
+        path, state = found if found is not None else (path, None)
+    path = group.from_first(path)
+    return read_state(path) if path is not None and state is None else state
 
 
 def prepare(folders: Folders, options: Options, *, resumed: bool) -> None:
@@ -98,8 +108,8 @@ def prepare(folders: Folders, options: Options, *, resumed: bool) -> None:
                     log.info("%s is of an older run: renamed to %s", folder, target.name)
         for folder in (folders.models, folders.states, folders.visualization):
             folder.mkdir(parents=True, exist_ok=True)
-            for part in folder.glob(".*.part"):
-                part.unlink()
+        for part in folders.root.rglob(".*.part"):
+            part.unlink()
         if options.file.is_file():
             shutil.copyfile(options.file, folders.root / options.file.name)
 
@@ -109,15 +119,13 @@ def _saved_something(folders: Folders) -> bool:
 
 
 @contextlib.contextmanager
-def sole_user(folders: Folders) -> Iterator[None]:
-    """Hold a run's folder, so that no second run of that name writes into it.
+def sole_user(folders: Folders, group: Processes) -> Iterator[None]:
+    """Hold a run's folder for its processes, so that no second run of that name writes into it.
 
     Raises:
         UsageError: another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
+    if fcntl is None or not group.is_first:
         yield
         return
     with writing(folders.root):

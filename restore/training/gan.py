@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from restore.errors import UsageError
+from restore.training.building import build_discriminator, load_weights
 from restore.training.criteria import build_gan
 from restore.training.distributed import Processes, without_sync
 from restore.training.model import Batch, Training, add_terms
-from restore.training.building import build_discriminator, load_weights
 from restore.training.optimizers import build_optimizer, set_rates
 from restore.training.options import Options
 from restore.training.sharding import (
@@ -88,10 +88,11 @@ class GANTraining(Training):
         for number, batch in enumerate(batches, 1):
             with without_sync(self.forward, last=number == count):
                 result = self.restored(batch)
-                terms = self.losses(result, batch)
-                terms["gan"] = self.game(self._verdict(self.discriminator, result), True)
-                self.precision.backward(torch.stack(list(terms.values())).sum() / count)
-            add_terms(losses, {f"l_g_{name}": value for name, value in terms.items()}, count)
+                terms = self.losses(result, batch, count)
+                verdict = self._verdict(self.discriminator, result)
+                terms["gan"] = self.game(verdict, True) / count
+                self.precision.backward(torch.stack(list(terms.values())).sum())
+            add_terms(losses, "l_g_", terms)
             results.append(result.detach())
         self.precision.step(self.optimizer, self.network.parameters(), self.train.grad_clip)
         self.discriminator.requires_grad_(True)
@@ -108,10 +109,10 @@ class GANTraining(Training):
                 last = number == count and name == "fake"
                 with without_sync(self.judge, last=last):
                     verdict = self._verdict(self.judge, pictures)
-                    loss = self.game(verdict, name == "real", is_disc=True)
-                    self.precision.backward(loss / count)
-                said = verdict.detach().mean()
-                add_terms(losses, {f"l_d_{name}": loss, f"out_d_{name}": said}, count)
+                    loss = self.game(verdict, name == "real", is_disc=True) / count
+                    self.precision.backward(loss)
+                add_terms(losses, "l_d_", {name: loss})
+                add_terms(losses, "out_d_", {name: verdict.mean() / count})
         self.precision.step(self.optimizer_d, self.discriminator.parameters(), self.train.grad_clip)
 
     def _verdict(self, judge: nn.Module, pictures: Tensor) -> Tensor:

@@ -86,7 +86,28 @@ class Clock:
         return time.perf_counter() - self._begun
 
 
-class Journal:
+class Silence:
+    """What the other processes tell of a run: nothing."""
+
+    def step(self) -> None:
+        """An iteration is done."""
+
+    def losses(
+        self, iteration: int, means: Mapping[str, float], lr: float, speed: tuple[float, float]
+    ) -> None:
+        """Mean losses since the last call, learning rate, images/s and share of waiting."""
+
+    def scores(self, iteration: int, scores: Scores, best: Best) -> None:
+        """The means of a validation."""
+
+    def finish(self, best: Best, lines: list[str]) -> None:
+        """The run came to its end."""
+
+    def close(self) -> None:
+        """The run is over, for whatever reason."""
+
+
+class Journal(Silence):
     """All that the first process writes of a run, beside weights and states.
 
     Args:

@@ -1,32 +1,21 @@
 """The training loop, from an option file to a trained network.
 
-One iteration is one step of the optimizer. A run that stops, for whatever reason, and is started again
-with --auto_resume goes on from its newest training state and ends with the same bits.
+One iteration is one step of the optimizer. A run that stops, for whatever reason, and is started
+again with --auto_resume goes on from its newest training state and ends with the same bits.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from restore.training.distributed import Launcher, Processes, processes
-from restore.training.experiment import (
-    Folders,
-    check_room,
-    folders_of,
-    prepare,
-    sole_user,
-    state_to_resume,
-)
-from restore.training.gan import build_training
+from restore.training.distributed import Launcher, processes
+from restore.training.experiment import folders_of, sole_user
 from restore.training.options import Options
 from restore.training.run import Run, start_run
 from restore.training.watch import Stop
-
-log = logging.getLogger("restore.training")
 
 
 @dataclass(frozen=True)
@@ -69,12 +58,7 @@ def train(
     """
     folders = folders_of(options.name, root or Path())
     with (
-        processes(
-            launcher,
-            num_gpu=options.num_gpu,
-            backend=options.dist_params.backend,
-            strategy=options.dist_params.strategy,
-        ) as group,
+        processes(launcher, options.num_gpu, options.dist_params) as group,
         sole_user(folders, group),
         Stop(group).listening() as stop,
         start_run(options, folders, group, auto_resume) as run,

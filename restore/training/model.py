@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from restore.errors import UsageError
 from restore.model import Model
+from restore.training.building import build_generator, load_weights
 from restore.training.criteria import Criteria
 from restore.training.distributed import Processes, without_sync
 from restore.training.ema import Average
-from restore.training.building import build_generator, load_weights
 from restore.training.optimizers import ScheduleFreeAdamW, build_optimizer, set_rates
 from restore.training.options import Options
 from restore.training.precision import Precision
@@ -132,10 +132,9 @@ class Training:
         losses: dict[str, Tensor] = {}
         for number, batch in enumerate(batches, 1):
             with without_sync(self.forward, last=number == len(batches)):
-                terms = self.losses(self.restored(batch), batch)
-                total = torch.stack(list(terms.values())).sum()
-                self.precision.backward(total / len(batches))
-            add_terms(losses, {f"l_{name}": value for name, value in terms.items()}, len(batches))
+                terms = self.losses(self.restored(batch), batch, len(batches))
+                self.precision.backward(torch.stack(list(terms.values())).sum())
+            add_terms(losses, "l_", terms)
         self.precision.step(self.optimizer, self.network.parameters(), self.train.grad_clip)
         self.precision.end_of_iteration()
         if self.average is not None:
@@ -149,11 +148,15 @@ class Training:
             result: Tensor = self.run(lq)
         return result.float()
 
-    def losses(self, result: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Every loss of a result by name."""
+    def losses(self, result: Tensor, batch: Batch, parts: int) -> dict[str, Tensor]:
+        """Every loss of a result by name, as the part that it is of `parts` batches."""
         chosen = ("pix", self.chain.l1_gt_usm), ("percep", self.chain.percep_gt_usm)
         truths = {name: self.truth(batch, sharp) for name, sharp in chosen}
-        return cast(dict[str, Tensor], self.criteria(result, batch.gt, truths))
+        terms: dict[str, Tensor] = self.criteria(result, batch.gt, truths)
+        return {
+            name: value if self.criteria.adds_up(name) else value / parts
+            for name, value in terms.items()
+        }
 
     def truth(self, batch: Batch, sharp: bool) -> Tensor:
         """What a loss compares with: gt, or sharpened where it is to be and there is such."""
@@ -253,11 +256,11 @@ class Training:
             ) from error
 
 
-def add_terms(losses: dict[str, Tensor], terms: Mapping[str, Tensor], count: int) -> None:
-    """Add one of `count` parts of each loss."""
+def add_terms(losses: dict[str, Tensor], prefix: str, terms: Mapping[str, Tensor]) -> None:
+    """Add the parts of a batch to the losses of a step."""
     for name, value in terms.items():
-        part = value.detach() / count
-        losses[name] = losses[name] + part if name in losses else part
+        key, part = prefix + name, value.detach()
+        losses[key] = losses[key] + part if key in losses else part
 
 
 def _section(options: Options) -> TrainOptions:

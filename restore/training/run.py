@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,16 +16,23 @@ from typing import Any
 import torch
 
 from restore import __version__
-from restore.datasets.loader import LoaderState, TrainingLoader
+from restore.datasets.build import training_loader, validation_set
+from restore.datasets.loader import LoaderState, Mixing, TrainingLoader
 from restore.errors import UsageError
-from restore.training.data import training_loader, validation_sets
 from restore.training.distributed import Processes
 from restore.training.experiment import Folders, check_room, prepare, state_to_resume
 from restore.training.gan import build_training
-from restore.training.logs import Clock, Journal, Meter
+from restore.training.logs import Clock, Journal, Meter, Silence
 from restore.training.model import Training
 from restore.training.options import Options
-from restore.training.states import random_states, seed_all, set_random_states, write_state
+from restore.training.schedules import stages_of
+from restore.training.states import (
+    random_states,
+    seed_all,
+    set_random_states,
+    untouched_random_states,
+    write_state,
+)
 from restore.training.train_options import TrainOptions
 from restore.training.validation import Best, How, Metrics, PictureSet, how_of, validate
 from restore.training.watch import FiniteWatch
@@ -45,7 +54,7 @@ class Run:
     metrics: Metrics
     how: How
     watch: FiniteWatch
-    journal: Journal
+    journal: Silence
     best: Best
     iteration: int = 0
     meter: Meter = field(default_factory=Meter)
@@ -69,9 +78,8 @@ class Run:
 
     def validate(self) -> None:
         """Score all validation sets; training does not notice."""
-        begun, kept = time.perf_counter(), random_states()
-        val, place = self.options.val, self.folders.visualization
-        with self.training.judged() as model:
+        begun, val = time.perf_counter(), self.options.val
+        with untouched_random_states(), self.training.judged() as model:
             for name, pictures in self.sets.items():
                 scores = validate(
                     model,
@@ -85,7 +93,6 @@ class Run:
                 )
                 self.best.see(scores, self.iteration)
                 self.journal.scores(self.iteration, scores, self.best)
-        set_random_states(kept)
         self.clock.pause(time.perf_counter() - begun)
 
     def _named(self, picture: str) -> Path:
@@ -157,7 +164,119 @@ class Run:
                 f"{model.variant}, {model.num_parameters:,} parameters; {self.iteration:,} "
                 f"iterations of {self.options.file.name}; the last part took {passed} on "
                 f"{self.group.count} process(es), {self.group.device}; weights in "
-                f"models/net_g_latest.pth",
+                "models/net_g_latest.pth"
             ],
         )
         log.info("done after %s iterations, in %s", f"{self.iteration:,}", passed)
+
+
+@contextlib.contextmanager
+def start_run(
+    options: Options, folders: Folders, group: Processes, auto_resume: bool
+) -> Iterator[Run]:
+    """Put a run together, or together again, and close it at the end.
+
+    Args:
+        options: with a section `train`.
+        folders: where it writes.
+        group: the processes of the run.
+        auto_resume: see `train`.
+
+    Raises:
+        UsageError, CheckpointError, OutputError: see `train`.
+    """
+    state = state_to_resume(options, folders, auto_resume, group)
+    if group.is_first:
+        prepare(folders, options, resumed=state is not None)
+    group.wait()
+    first = 0 if state is None else int(state["iter"])
+    journal = Journal(options, folders, first) if group.is_first else Silence()
+    with contextlib.closing(journal), arithmetic(options.deterministic):
+        seed = group.from_first(_seed(options, state))
+        seed_all(seed)
+        training = build_training(options, group)
+        if group.rank:
+            seed_all(seed + group.rank)  # each drops other paths
+        run = Run(
+            options,
+            training.train,
+            folders,
+            group,
+            training,
+            _loader(options, training.train, group, seed, state),
+            {data.name: validation_set(data) for data in options.datasets_of("val")},
+            Metrics(options.val.metrics),
+            how_of(options),
+            FiniteWatch(folders.root),
+            journal,
+            Best(options.val.metrics),
+        )
+        if state is not None:
+            run.resume(state)
+        model = training.model
+        if group.is_first:
+            check_room(folders, 6 * 4 * model.num_parameters)
+        log.info(
+            "%s: %s, %s parameters, seed %d, from iteration %s to %s on %s",
+            *(options.name, model.variant, f"{model.num_parameters:,}", seed),
+            *(f"{first:,}", f"{training.train.total_iter:,}", group.device),
+        )
+        yield run
+
+
+def _seed(options: Options, state: Mapping[str, Any] | None) -> int:
+    """That of a resumed run counts, since its data follow from it."""
+    if state is not None:
+        return int(state["seed"])
+    if options.manual_seed is not None:
+        return options.manual_seed
+    return secrets.randbelow(2**31)
+
+
+def _loader(
+    options: Options,
+    train: TrainOptions,
+    group: Processes,
+    seed: int,
+    state: Mapping[str, Any] | None,
+) -> TrainingLoader:
+    data = options.datasets_of("train")
+    if len(data) != 1:
+        raise UsageError(
+            f"{options.file}: datasets has {len(data)} sections for training; expected one, train"
+        )
+    mixing = train.mixing_augs
+    return training_loader(
+        data[0],
+        seed=seed,
+        device=group.device,
+        chain=options.degradation,
+        stages=stages_of(data[0], train),
+        rank=group.rank,
+        world=group.count,
+        accumulate=train.accum_iter,
+        mixing=(
+            Mixing(mixing.mixup_beta, mixing.use_identity, mixing.start) if mixing.mixup else None
+        ),
+        state=None if state is None else LoaderState(**state["loader"]),
+    )
+
+
+@contextlib.contextmanager
+def arithmetic(deterministic: bool) -> Iterator[None]:
+    """Around a run: the fastest kernels of a GPU, or those that give the same bits each time."""
+    before = (
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = before[:2]
+        torch.use_deterministic_algorithms(before[2])

@@ -13,6 +13,7 @@ import os
 import pickle
 import random
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -121,8 +122,8 @@ def state_files(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda path: int(path.stem), reverse=True)
 
 
-def newest_state(folder: Path) -> dict[str, Any] | None:
-    """The newest state that is whole; None where there is none at all.
+def newest_state(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest state that is whole, and its file; None where there is none at all.
 
     Raises:
         CheckpointError: there are some, and all are damaged.
@@ -133,7 +134,7 @@ def newest_state(folder: Path) -> dict[str, Any] | None:
     paths = state_files(folder)
     for path in paths:
         try:
-            return read_state(path)
+            return path, read_state(path)
         except CheckpointError as error:
             warnings.warn(f"skipped: {error}", DamagedStateWarning, stacklevel=2)
     if paths:
@@ -176,7 +177,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def untouched_random_states() -> Any:
+def untouched_random_states() -> Iterator[None]:
     """Around what may draw random numbers that training must not miss, such as validation."""
     states = random_states()
     try:
