@@ -18,9 +18,9 @@ from restore.errors import UsageError
 from restore.training.distributed import processes
 from restore.training.loop import train
 from restore.training.model import Training
-from restore.training.options import DistOptions, NetworkOptions, Options
+from restore.training.options import DistOptions, ModelKind, NetworkOptions, Options
 from restore.training.states import read_state
-from restore.training.train_options import OptimOptions
+from restore.training.train_options import GANOptions, OptimOptions
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -70,7 +70,8 @@ def results(root: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses of all lines, and the last weights and averages."""
     folder = root / "experiments" / "tiny"
     lines = (folder / "train.csv").read_text().splitlines()
-    column = lines[0].split(",").index("l_pix")
+    names = lines[0].split(",")
+    column = names.index("l_pix" if "l_pix" in names else "l_g_pix")
     weights = torch.load(folder / "models" / "net_g_latest.pth", weights_only=True)
     flat = {f"{key}.{name}": value for key, part in weights.items() for name, value in part.items()}
     return [float(line.split(",")[column]) for line in lines[1:]], flat
@@ -105,6 +106,33 @@ def test_accumulation_in_two_processes_is_the_larger_batch_too(pictures: Path) -
     weights, weights_of_two = results(pictures / "one")[1], results(pictures / "two")[1]
     for name, value in weights.items():
         assert torch.allclose(value, weights_of_two[name], rtol=0, atol=2e-6), name
+
+
+def test_two_processes_play_the_game_as_one(pictures: Path) -> None:
+    sgd = OptimOptions(type="SGD", lr=0.01)
+    for count, batch in ((1, 4), (2, 2)):
+        options = replace(
+            run_of(pictures, batch),
+            kind=ModelKind(gan=True),
+            network_d=NetworkOptions(
+                type="UNetDiscriminatorSN", arguments={"num_in_ch": 3, "num_feat": 4}
+            ),
+        )
+        options = changed(options, gan_opt=GANOptions(loss_weight=0.1), optim_d=sgd)
+        root = pictures / str(count)
+
+        def run(options: Options = options, root: Path = root, count: int = count) -> None:
+            train(options, launcher="none" if count == 1 else "pytorch", root=root)
+
+        in_processes(count, run)
+    one, two = (
+        torch.load(pictures / n / "experiments/tiny/models/net_d_latest.pth", weights_only=True)
+        for n in ("1", "2")
+    )
+    for name, value in one["params"].items():
+        assert torch.allclose(value, two["params"][name], rtol=0, atol=2e-6), name
+    for name, value in results(pictures / "1")[1].items():
+        assert torch.allclose(value, results(pictures / "2")[1][name], rtol=0, atol=2e-6), name
 
 
 @pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
