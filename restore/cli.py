@@ -117,6 +117,8 @@ def _dispatch(words: list[str]) -> int:
         "models": _models,
         "doctor": _doctor,
         "export": _export,
+        "train": _train,
+        "test": _test,
     }
     return run[words[0]](options)
 
@@ -341,3 +343,15 @@ def _export(options: argparse.Namespace) -> int:
     for line in lines:
         screen.say(line)
     return DONE
+
+
+def _train(options: argparse.Namespace) -> int:
+    from restore.commands.train import run_train
+
+    return run_train(options, Screen(quiet=False, verbose=False).say, complain)
+
+
+def _test(options: argparse.Namespace) -> int:
+    from restore.commands.test import run_test
+
+    return run_test(options, Screen(quiet=False, verbose=False).say, complain)

@@ -20,6 +20,7 @@ from restore.training.option_types import (
 )
 
 Phase = Literal["train", "val", "test"]
+PHASES: tuple[Phase, ...] = ("train", "val", "test")
 DatasetType = Literal[
     "PairedImageDataset",  # lq and gt from files
     "SingleHRDataset",  # gt from files, lq made from it as `task` says

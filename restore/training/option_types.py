@@ -33,6 +33,16 @@ class Flat:
     """Marks a field whose section has no key of its own: its keys stand among its neighbours'."""
 
 
+@dataclass(frozen=True)
+class Rest:
+    """Marks a field that takes all keys of its section that no other field takes."""
+
+
+@dataclass(frozen=True)
+class OneOrMore:
+    """Marks a tuple whose single value needs no brackets."""
+
+
 Count = Annotated[int, Range(0)]
 Positive = Annotated[int, Range(1)]
 Weight = Annotated[float, Range(0)]
@@ -40,7 +50,7 @@ Rate = Annotated[float, Range(0, above=True)]
 Fraction = Annotated[float, Range(0, 1)]
 Limits = Annotated[tuple[float, float], Range(0)]  # least and most of what is drawn
 # one folder or file, or several whose pictures are taken together
-Paths = tuple[Path, ...]
+Paths = Annotated[tuple[Path, ...], OneOrMore()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from restore.training.dataset_options import DatasetOptions, DegradationOptions
-from restore.training.option_types import Count, Flat, Positive, Range, Section
-from restore.training.train_options import TrainOptions
+from restore.training.dataset_options import (
+    PHASES,
+    BackendOptions,
+    DatasetOptions,
+    DegradationOptions,
+)
+from restore.training.official import ModelKind, model_kind, translated, warn_of_no_effect
+from restore.training.option_checks import contradictions, idle_keys, missing
+from restore.training.option_file import Value, read_file
+from restore.training.option_file import forced as with_forced
+from restore.training.option_types import Count, Flat, Positive, Range, Rest, Section
+from restore.training.train_options import (
+    GANOptions,
+    LossOptions,
+    MixingOptions,
+    OptimOptions,
+    PerceptualOptions,
+    SchedulerOptions,
+    StageOptions,
+    TrainOptions,
+)
+from restore.training.typed_reading import Mistakes, Reader, keys_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +45,7 @@ class NetworkOptions(Section):
     """
 
     type: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Annotated[Mapping[str, Any], Rest()] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,23 +169,6 @@ class DistOptions(Section):
     strategy: Literal["ddp", "fsdp"] = "ddp"
 
 
-@dataclass(frozen=True)
-class ModelKind:
-    """What a model type means.
-
-    Attributes:
-        gan: trains a discriminator too.
-        degrades: makes lq from gt by the second-order chain.
-        padding: how whole pictures grow in tests: as `restore.Model` takes it.
-        self_ensemble: tests are means over 8 mirrored and turned pictures.
-    """
-
-    gan: bool = False
-    degrades: bool = False
-    padding: Literal["reflect", "published"] = "reflect"
-    self_ensemble: bool = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class Options(Section):
     """A whole option file.
@@ -220,7 +223,12 @@ class Options(Section):
 
 
 def read_options(
-    path: str | Path, *, is_train: bool, forced: Sequence[str] = (), root: Path | None = None
+    path: str | Path,
+    *,
+    is_train: bool,
+    forced: Sequence[str] = (),
+    root: Path | None = None,
+    debug: bool = False,
 ) -> Options:
     """Read, translate and check an option file.
 
@@ -228,25 +236,142 @@ def read_options(
         path: YAML file.
         is_train: for `restore train`, which needs `train` and `datasets: train`; a test leaves
             both alone.
-        forced: of --force_yml, "train:ema_decay=0.5".
+        forced: of --force_yml, such as "train:ema_decay=0.5".
         root: where relative paths begin; None: the current folder.
+        debug: a run for trying things: see `for_trying`, as which a name with "debug" in it is
+            taken too.
 
     Returns:
         What it says. Nothing but the file itself was looked for on the disk: `check_paths` does.
 
     Raises:
-        UsageError: it cannot be read or obeyed; the message has file, line and key.
+        UsageError: it cannot be read or obeyed; the message has file, line and key of every
+            mistake, one a line.
 
     Warns:
-        NoEffectWarning: a key of official files that never had an effect.
+        NoEffectWarning: once for every key that changes nothing.
     """
-    raise NotImplementedError
+    tree = translated(with_forced(read_file(path), forced))
+    content = dict(tree.section or {})
+    datasets = content.pop("datasets", None)
+    if not is_train:
+        content.pop("train", None)
+    mistakes = Mistakes()
+    reader = Reader(mistakes, _sections_by_key(), root)
+    kind = model_kind(content["model_type"]) if "model_type" in content else ModelKind()
+    scale = _scale(content.get("scale"))
+    options = reader.section(
+        Options,
+        Value(content, tree.place),
+        "",
+        file=Path(path),
+        forced=tuple(forced),
+        kind=kind,
+        datasets=_datasets(reader, mistakes, datasets, scale, is_train, tree.place),
+    )
+    if options is not None and is_train and options.train is None:
+        mistakes.add(tree.place, "key 'train' is missing; a training needs it")
+    mistakes.raise_any()
+    assert options is not None
+    for place, text in contradictions(options):
+        mistakes.add(place, text)
+    mistakes.raise_any()
+    for place, key, reason in idle_keys(options):
+        warn_of_no_effect([place], key, reason)
+    return for_trying(options) if debug or "debug" in options.name else options
+
+
+def _scale(value: Value | None) -> int:
+    """For data sets; what is wrong with it is told at the top level."""
+    return value.content if value is not None and type(value.content) is int else 1
+
+
+def _datasets(
+    reader: Reader,
+    mistakes: Mistakes,
+    value: Value | None,
+    scale: int,
+    is_train: bool,
+    place: str,
+) -> dict[str, DatasetOptions]:
+    made: dict[str, DatasetOptions] = {}
+    if value is None or value.section is None:
+        found = "is missing" if value is None else f"is {value}"
+        mistakes.add(
+            place, f"key 'datasets' {found}; expected a section with one section a data set"
+        )
+        return made
+    for key, section in value.section.items():
+        phase = key.split("_")[0]
+        if phase not in PHASES or (phase == "train" and key != "train"):
+            text = f"data set {key!r} has no known phase; expected train, val, val_1, test_1, ..."
+            mistakes.add(section.place, text)
+        elif is_train or phase != "train":
+            data = reader.section(
+                DatasetOptions, section, f"datasets.{key}", key=key, phase=phase, scale=scale
+            )
+            if data is not None:
+                made[key] = data
+    if is_train and "train" not in value.section:
+        mistakes.add(value.place, "key 'datasets.train' is missing; a training needs it")
+    if not is_train and not any(key.split("_")[0] in ("val", "test") for key in value.section):
+        mistakes.add(value.place, "there is no data set to test on; expected test_1 or val")
+    return made
+
+
+def _sections_by_key() -> dict[str, list[str]]:
+    """Key to the sections that take it, "" for the top level."""
+    known: dict[str, list[str]] = {}
+    for name, kind in SECTIONS.items():
+        for key in keys_of(kind):
+            known.setdefault(key, []).append(name)
+    return known
+
+
+def for_trying(options: Options) -> Options:
+    """The same run with --debug: as BasicSR, with a name of its own, much told and little written.
+
+    The name begins with debug_; every iteration is logged, every 8th validated and kept, and
+    neither TensorBoard nor wandb is written.
+    """
+    name = options.name if "debug" in options.name else f"debug_{options.name}"
+    val = dataclasses.replace(options.val, val_freq=8)
+    logger = dataclasses.replace(
+        options.logger,
+        print_freq=1,
+        save_checkpoint_freq=8,
+        use_tb_logger=False,
+        wandb=WandbOptions(),
+    )
+    return dataclasses.replace(options, name=name, val=val, logger=logger)
 
 
 def check_paths(options: Options) -> None:
-    """Raise UsageError, with file, line and key, for the first folder or file that is not there."""
-    raise NotImplementedError
+    """UsageError, with file, line and key, for folders and files that are named and not there."""
+    mistakes = Mistakes()
+    for place, text in missing(options):
+        mistakes.add(place, text)
+    mistakes.raise_any()
 
 
-class NoEffectWarning(UserWarning):
-    """An option file has a key that changes nothing."""
+SECTIONS: Mapping[str, type[Section]] = {
+    "": Options,
+    "datasets.<key>": DatasetOptions,
+    "datasets.<key>.io_backend": BackendOptions,
+    "network_g": NetworkOptions,
+    "path": PathOptions,
+    "train": TrainOptions,
+    "train.optim_g": OptimOptions,
+    "train.scheduler": SchedulerOptions,
+    "train.pixel_opt": LossOptions,
+    "train.perceptual_opt": PerceptualOptions,
+    "train.gan_opt": GANOptions,
+    "train.progressive": StageOptions,
+    "train.mixing_augs": MixingOptions,
+    "val": ValOptions,
+    "val.metrics.<name>": MetricOptions,
+    "tile": TileOptions,
+    "logger": LoggerOptions,
+    "logger.wandb": WandbOptions,
+    "dist_params": DistOptions,
+}
