@@ -278,7 +278,17 @@ def read_options(
     mistakes.raise_any()
     for place, key, reason in idle_keys(options):
         warn_of_no_effect([place], key, reason)
+    options = dataclasses.replace(options, path=_with_builtin(options.path))
     return for_trying(options) if debug or "debug" in options.name else options
+
+
+def _with_builtin(path: PathOptions) -> PathOptions:
+    """The same, where the name of a built-in model stands for its weight file."""
+    weights = path.pretrain_network_g
+    if weights is None or weights.exists():
+        return path
+    builtin = Path(__file__).parents[1] / "weights" / f"{weights.name}.safetensors"
+    return dataclasses.replace(path, pretrain_network_g=builtin) if builtin.is_file() else path
 
 
 def _scale(value: Value | None) -> int:
