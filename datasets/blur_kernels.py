@@ -70,7 +70,7 @@ def draw_kernel(rounds: KernelRound, random: np.random.Generator) -> FloatArray:
     kind = rounds.kinds[int(random.choice(len(rounds.kinds), p=weights))]
     sigma_x = random.uniform(*rounds.sigma)
     sigma_y, angle = sigma_x, 0.0
-    if not kind.endswith("iso") or kind.endswith("aniso"):
+    if kind.endswith("aniso"):
         sigma_y, angle = random.uniform(*rounds.sigma), random.uniform(-math.pi, math.pi)
     exponent = 1.0
     if kind.startswith("generalized"):

@@ -12,6 +12,7 @@ import functools
 import multiprocessing
 import random
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,18 +165,22 @@ class TrainingLoader:
         methods = multiprocessing.get_all_start_methods()
         # forked processes share the cache; where there is no fork, each has its own
         context = ("fork" if "fork" in methods else "spawn") if workers else None
-        batches = DataLoader(
-            self.data,
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=functools.partial(_begin_worker, self.data.seed),
-            prefetch_factor=self.settings.prefetch if workers else None,
-            multiprocessing_context=context,
-            # of its own: PyTorch would take a number of the training's random state
-            generator=torch.Generator().manual_seed(self.data.seed),
-        )
+        with warnings.catch_warnings():
+            # the number asked for is obeyed; official option files ask for many
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader = DataLoader(
+                self.data,
+                batch_sampler=sampler,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                pin_memory=self.device.type == "cuda",
+                worker_init_fn=functools.partial(_begin_worker, self.data.seed),
+                prefetch_factor=self.settings.prefetch if workers else None,
+                multiprocessing_context=context,
+                # of its own: PyTorch would take a number of the training's random state
+                generator=torch.Generator().manual_seed(self.data.seed),
+            )
+            batches = iter(loader)
         for batch in batches:
             taken = len(batch.index) * self.settings.world
             self.state = LoaderState(self.state.position + taken, self.state.batches + 1)

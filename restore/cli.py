@@ -328,7 +328,7 @@ def _data(words: list[str]) -> int:
     if words[0] == "lmdb":
         run_lmdb(options)
         return DONE
-    return SOME_FAILED if run_check(options).findings else DONE
+    return SOME_FAILED if run_check(options) else DONE
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,6 @@ from restore.errors import UsageError
 
 if TYPE_CHECKING:
     from restore.datasets.check import Report, Wanted
-    from restore.datasets.listing import Entry, Pair
 
 ACTIONS = {
     "lmdb": "store a folder of pictures as an LMDB data base",
@@ -37,6 +36,7 @@ In an option file: dataroot_gt: DF2K_HR_sub.lmdb, io_backend: {type: lmdb}. Basi
 """
 _CHECK_EPILOG = """\
 examples:
+  restore data check -opt options/train/my.yml
   restore data check --gt DIV2K/HR --lq DIV2K/LR_bicubic/X4 --scale 4 --filename_tmpl "{}x4"
   restore data check --gt photos --gt_size 256 --against Set5/HR --against Urban100/HR
   restore data check --gt clean --lq noisy --json > findings.json
@@ -96,8 +96,9 @@ def _check_parser() -> Parser:
     )
     group = parser.add_argument_group("the set")
     group.add_argument(
-        "--gt", required=True, type=Path, metavar="FOLDER", help="high-quality pictures, or *.lmdb"
+        "-opt", "--opt", type=Path, metavar="FILE.yml", help="all sets of an option file"
     )
+    group.add_argument("--gt", type=Path, metavar="FOLDER", help="high-quality pictures, or *.lmdb")
     group.add_argument(
         "--lq",
         type=Path,
@@ -178,87 +179,40 @@ def run_lmdb(options: argparse.Namespace) -> None:
     screen.say(f"{options.output}: {plural(stored.pictures, 'picture')}, {size}")
 
 
-def run_check(options: argparse.Namespace) -> Report:
-    """Look through a set and show what was found."""
-    from restore.datasets.check import MAX_SHIFT, Wanted, check_pairs
+def run_check(options: argparse.Namespace) -> bool:
+    """Look through one set or several, and show what was found; whether anything was."""
+    from restore.commands.check_sets import set_of_words, sets_of_file
+    from restore.datasets.check import MAX_SHIFT, check_pairs
 
     shift = MAX_SHIFT if options.max_shift is None else options.max_shift
     if not shift > 0:
         raise UsageError(f"--max-shift is {shift}; expected a number of pixels above 0")
-    wanted = Wanted(
-        scale=options.scale,
-        gt_size=options.gt_size,
-        max_shift=shift,
-        training=not options.test_set,
-    )
-    pairs, unpaired = _the_set(options)
-    against = _tests(options.against)
-    quiet = options.quiet or options.json
-    with counted(len(pairs) + len(against), "pictures", quiet) as progress:
-        report = check_pairs(
-            pairs,
-            wanted,
-            against=against,
-            unpaired=unpaired,
-            threads=options.threads or _usual_threads(),
-            progress=progress,
-        )
+    if (options.gt is None) == (options.opt is None):
+        raise UsageError("give either --gt, a folder of pictures, or -opt, an option file")
+    if options.opt is not None:
+        sets = sets_of_file(options.opt, options.against, shift)
+    else:
+        sets = [set_of_words(options, shift)]
+    reports = {}
+    for one in sets:
+        quiet = options.quiet or options.json
+        with counted(len(one.pairs) + len(one.against), "pictures", quiet) as progress:
+            report = check_pairs(
+                one.pairs,
+                one.wanted,
+                against=one.against,
+                unpaired=one.unpaired,
+                threads=options.threads or min(8, os.cpu_count() or 1),
+                progress=progress,
+            )
+        reports[one.title] = report
+        if not quiet:
+            if len(sets) > 1:
+                show(f"{one.title}:")
+            show(*report_lines(report, one.wanted, everything=options.all))
     if options.json:
-        show(json.dumps(report.as_dict(), indent=2))
-    elif not options.quiet:
-        show(*report_lines(report, wanted, everything=options.all))
-    return report
-
-
-def _usual_threads() -> int:
-    import os
-
-    return min(8, os.cpu_count() or 1)
-
-
-def _the_set(options: argparse.Namespace) -> tuple[Sequence[Pair | Entry], list[Entry]]:
-    """Pairs (or gt alone), and what has no partner."""
-    from restore.datasets import listing
-
-    gt, lq, list_file = options.gt, options.lq, options.meta_info_file
-    database = gt.suffix == ".lmdb"
-    if lq is None:
-        if database:
-            return listing.database_entries(gt), []
-        if list_file:
-            return listing.listed_entries(gt, list_file), []
-        return listing.folder_entries(gt), []
-    if database != (lq.suffix == ".lmdb"):
-        raise UsageError("--gt and --lq are a folder and a data base; expected two of a kind")
-    if database:
-        return _matched_databases(gt, lq)
-    if list_file:
-        return listing.paired_by_list(gt, lq, list_file, options.filename_tmpl), []
-    pairs, gt_alone, lq_alone = listing.match_folders(gt, lq, options.filename_tmpl)
-    alone = [listing.Entry(gt / name) for name in gt_alone]
-    return pairs, [*alone, *(listing.Entry(lq / name) for name in lq_alone)]
-
-
-def _matched_databases(gt: Path, lq: Path) -> tuple[list[Pair], list[Entry]]:
-    from restore.datasets.listing import Entry, Pair, database_keys
-
-    here, there = database_keys(gt), database_keys(lq)
-    both = set(here) & set(there)
-    alone = [Entry(gt, key) for key in here if key not in both]
-    alone += [Entry(lq, key) for key in there if key not in both]
-    return [Pair(Entry(lq, key), Entry(gt, key)) for key in here if key in both], alone
-
-
-def _tests(folders: Sequence[Path]) -> list[Entry]:
-    from restore.datasets.listing import database_entries, folder_entries
-
-    found: list[Entry] = []
-    for folder in folders:
-        read: Callable[[Path], list[Entry]] = (
-            database_entries if folder.suffix == ".lmdb" else folder_entries
-        )
-        found += read(folder)
-    return found
+        show(json.dumps({title: report.as_dict() for title, report in reports.items()}, indent=2))
+    return any(report.findings for report in reports.values())
 
 
 def report_lines(report: Report, wanted: Wanted, *, everything: bool = False) -> list[str]:
