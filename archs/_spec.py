@@ -85,20 +85,10 @@ class ArchConfig(Mapping[str, Any]):
         Raises:
             mistake: a name that the constructor does not have, or a value it cannot take.
         """
-        names = _names(type(self))
-        for name in values:
-            if name not in names:
-                near = difflib.get_close_matches(str(name), names, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise mistake(f"{where}: config has no {name!r}; {hint}known: {', '.join(names)}")
+        for name, value in values.items():
+            if refusal := self.refusal(name, value):
+                raise mistake(f"{where}: config {refusal}")
         changes = {name: frozen(value) for name, value in values.items()}
-        hints = get_type_hints(type(self))
-        for name, value in changes.items():
-            if not _fits(value, hints[name]):
-                raise mistake(
-                    f"{where}: config {name} is {values[name]!r}; expected "
-                    f"{_words(hints[name])}{self._example(name)}"
-                )
         try:
             return dataclasses.replace(self, **changes)
         except ValueError as error:
@@ -106,6 +96,18 @@ class ArchConfig(Mapping[str, Any]):
                 name: values[name] for name in changes if changes[name] != getattr(self, name)
             }
             raise mistake(f"{where}: config {others} does not fit: {error}") from None
+
+    def refusal(self, name: str, value: Any) -> str | None:
+        """Why a value cannot stand under an official name, in words; None if its kind fits."""
+        names = _names(type(self))
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            return f"has no {name!r}; {hint}known: {', '.join(names)}"
+        kind = get_type_hints(type(self))[name]
+        if not _fits(frozen(value), kind):
+            return f"{name} is {value!r}; expected {_words(kind)}{self._example(name)}"
+        return None
 
     def _example(self, name: str) -> str:
         """Its value, for messages, where that tells more than its kind does."""

@@ -43,11 +43,16 @@ class Checkpoint:
     config: Mapping[str, Any] = field(default_factory=dict)  # that a file of ours also holds
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     """Read a .pth, .pt, .ckpt or .safetensors file; the content decides which it is.
 
     Pickles are read with `weights_only=True`: nothing in them is run. Tensors may lie in the file
     itself, mapped to memory: whoever keeps one copies it.
+
+    Args:
+        path: the file.
+        key: of the weights wanted, where it holds several, such as "params"; None, or where it
+            has no such key: those that papers report come first.
 
     Raises:
         CheckpointError: the file is missing, damaged, no weight file, or a pickle that wants more
@@ -66,7 +71,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if _is_safetensors(head) or (path.suffix == ".safetensors" and not _is_pytorch(head)):
         tensors, config = _read_safetensors(path)
         return unwrap(tensors, str(path), config)
-    return unwrap(_read_pickle(path), str(path), {})
+    content = _read_pickle(path)
+    if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+        content = {key: content[key]}
+    return unwrap(content, str(path), {})
 
 
 def looks_like_weights(path: Path) -> bool:

@@ -108,6 +108,8 @@ def _dispatch(words: list[str]) -> int:
         words = ["upscale", *words]
     if words[0] not in COMMANDS:
         raise UsageError(command_error(words[0]))
+    if words[0] == "data":
+        return _data(words[1:])
     options = parser_of(words[0]).parse(words[1:])
     run = {
         "upscale": _upscale,
@@ -115,6 +117,8 @@ def _dispatch(words: list[str]) -> int:
         "models": _models,
         "doctor": _doctor,
         "export": _export,
+        "train": _train,
+        "test": _test,
     }
     return run[words[0]](options)
 
@@ -318,6 +322,23 @@ def _doctor(options: argparse.Namespace) -> int:
     return DONE if doctor.healthy(facts) else SOME_FAILED
 
 
+def _data(words: list[str]) -> int:
+    from restore.commands.data import ACTIONS, data_parser, data_usage, run_check, run_lmdb
+
+    if not words or words[0] in ("-h", "--help"):
+        show(data_usage())
+        return DONE if words else NOT_BEGUN
+    if words[0] not in ACTIONS:
+        raise UsageError(
+            f"there is no action {words[0]!r} of data; expected {' or '.join(ACTIONS)}"
+        )
+    options = data_parser(words[0]).parse(words[1:])
+    if words[0] == "lmdb":
+        run_lmdb(options)
+        return DONE
+    return SOME_FAILED if run_check(options) else DONE
+
+
 def _export(options: argparse.Namespace) -> int:
     from restore.commands.export import run_export
 
@@ -330,3 +351,15 @@ def _export(options: argparse.Namespace) -> int:
     for line in lines:
         screen.say(line)
     return DONE
+
+
+def _train(options: argparse.Namespace) -> int:
+    from restore.commands.train import run_train
+
+    return run_train(options, Screen(quiet=False, verbose=False).say, complain)
+
+
+def _test(options: argparse.Namespace) -> int:
+    from restore.commands.test import run_test
+
+    return run_test(options, Screen(quiet=False, verbose=False).say, complain)

@@ -30,14 +30,15 @@ SHIPPED = {
     "restore/basicsr": ("restore/basicsr", ("*.py",)),
     "restore/commands": ("restore/commands", ("*.py",)),
     "restore/image_io": ("restore/image_io", ("*.py",)),
+    "restore/training": ("restore/training", ("*.py", "*.yml")),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
     "archs": ("restore/archs", ("*.py",)),
     "kernels": ("restore/kernels", ("*.py", "native/*.h", "native/*.cpp")),
-    "options": ("restore/options", ("*.yml",)),
-    "datasets": ("restore/datasets", ("*.yml",)),
+    "options": ("restore/options", ("*.yml", "train/*.yml", "test/*.yml")),
+    "datasets": ("restore/datasets", ("*.py", "*.yml")),
 }
 COMPILED = "restore/kernels/_native.so"  # where there is a compiler for it
-WHOLE_PROGRAM = ("archs/*.py", "kernels/*.py", "options/*.yml", "datasets/*.yml")
+WHOLE_PROGRAM = ("archs/*.py", "kernels/*.py", "options/*.yml", "datasets/*.py", "datasets/*.yml")
 
 
 class SmokeError(Exception):
@@ -188,8 +189,24 @@ def use(programs: Path, elsewhere: Path, models: list[str]) -> None:
     run(program, "upscale", "-i", "picture.png", "-o", "results", cwd=elsewhere)
     if not list((elsewhere / "results").glob("picture*.png")):
         raise SmokeError("restore upscale: exit code 0 but no picture in results/")
+    train(program, elsewhere)
     if list(elsewhere.glob("restore*")):
         raise SmokeError(f"{elsewhere} holds a 'restore' that could hide the installed one")
+
+
+def train(program: Path, elsewhere: Path) -> None:
+    """Train two steps as an option file of the package says."""
+    (elsewhere / "photos").mkdir()
+    shutil.copy2(SAMPLE, elsewhere / "photos" / "drawing.png")
+    forced = (
+        *("datasets:train:dataroot_gt=photos", "datasets:val:dataroot_gt=photos", "num_gpu=0"),
+        *("train:total_iter=2", "train:scheduler:periods=[2]", "name=two_steps"),
+    )
+    file = "options/train/swinir_small_x2.yml"
+    run(program, "train", "-opt", file, "--force_yml", *forced, cwd=elsewhere)
+    weights = elsewhere / "experiments" / "two_steps" / "models" / "net_g_latest.pth"
+    if not weights.is_file():
+        raise SmokeError(f"restore train: exit code 0 but no {weights}")
 
 
 def main() -> int:

@@ -93,7 +93,7 @@ def test_official_options_build_the_official_network(plugin: Any, variant: str) 
 @needs_basicsr
 @every_arch
 def test_defaults_are_arguments(plugin: Any, spec: ArchSpec) -> None:
-    constructors = importlib.import_module("restore.basicsr.constructors")
+    constructors = importlib.import_module("restore.constructors")
     assert set(constructors.DEFAULTS.get(spec.name, {})) <= set(spec.config())
     assert not set(constructors.IGNORED.get(spec.name, ())) & set(spec.config())
 

@@ -11,8 +11,7 @@ from torch import nn
 
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
-from restore.basicsr.constructors import DEFAULTS, IGNORED
-from restore.errors import UsageError
+from restore.constructors import official_config
 
 SUFFIX = "_basicsr"  # under which BasicSR's registries look for a name that they do not have
 
@@ -37,10 +36,7 @@ class NetworkType:
             UsageError: an argument that the official constructor does not have, or a value
                 that no network has; the message names both and what is near.
         """
-        name = self.spec.name
-        given = {key: value for key, value in options.items() if key not in IGNORED.get(name, ())}
-        values = {**DEFAULTS.get(name, {}), **given}
-        return self.spec.config().replaced(values, f"network_g of type {name}", UsageError)
+        return official_config(self.spec, options, f"network_g of type {self.spec.name}")
 
     def __call__(self, **options: Any) -> nn.Module:
         """The network for official constructor arguments; UsageError as in `config`."""

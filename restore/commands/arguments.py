@@ -21,6 +21,8 @@ from restore.commands.parsing import (
     tile_size,
     whole_number,
 )
+from restore.commands.test import test_parser
+from restore.commands.train import train_parser
 
 COMMANDS = {
     "upscale": "enlarge or clean pictures",
@@ -28,6 +30,9 @@ COMMANDS = {
     "models": "list the built-in models",
     "doctor": "examine this installation",
     "export": "write a model as ONNX, OpenVINO or torch.export",
+    "train": "train a network, as an option file says",
+    "test": "score a network on sets of pictures, as an option file says",
+    "data": "store training pictures, or look for what is wrong with them",
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
 DTYPES = ("auto", "fp32", "fp16", "bf16")
@@ -93,6 +98,8 @@ def parser_of(command: str) -> Parser:
         "models": lambda: _facts_parser("models"),
         "doctor": lambda: _facts_parser("doctor"),
         "export": export_parser,
+        "train": train_parser,
+        "test": test_parser,
     }
     return build[command]()
 

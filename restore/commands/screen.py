@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from restore.commands.text import agreement_line, details_line, outcome_line, printable
@@ -26,6 +28,19 @@ def show(*lines: str) -> None:
 def complain(line: str) -> None:
     """Print a line to standard error."""
     print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def counted(total: int, noun: str, quiet: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error where that is a terminal; what is yielded counts one."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    form = f"{{n_fmt}}/{{total_fmt}} {noun} |{{bar}}| {{remaining}} left"
+    with tqdm(total=total, leave=False, bar_format=form) as bar:
+        yield lambda: (bar.update(), None)[1]
 
 
 class Screen:

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from restore.archs._spec import ArchConfig, ArchSpec
+from restore.errors import UsageError
+
 _SWIN: dict[str, Any] = {
     "img_size": 64,
     "in_chans": 3,
@@ -127,3 +130,27 @@ IGNORED: Mapping[str, tuple[str, ...]] = {
     "HiT_SNG": ("expansion_factor",),
     "HiT_SRF": ("expansion_factor",),
 }
+
+
+def given_and_default(spec: ArchSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of an option file as the official class takes them.
+
+    Those without effect are left out; those left out get the official default where it is not ours.
+    """
+    given = {key: value for key, value in options.items() if key not in IGNORED.get(spec.name, ())}
+    return {**DEFAULTS.get(spec.name, {}), **given}
+
+
+def official_config(spec: ArchSpec, options: Mapping[str, Any], where: str) -> ArchConfig:
+    """The settings that official options stand for, with the official defaults.
+
+    Args:
+        spec: the architecture.
+        options: constructor arguments as YAML gives them, without `type`.
+        where: named in messages.
+
+    Raises:
+        UsageError: an argument that the official constructor does not have, or a value that no
+            network has; the message names both and what is near.
+    """
+    return spec.config().replaced(given_and_default(spec, options), where, UsageError)

@@ -1,0 +1,1 @@
+"""Training and testing networks from option files, as `restore train` and `restore test` do."""

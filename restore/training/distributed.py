@@ -1,0 +1,165 @@
+"""One process or many: who this is, what all say together, and networks that train together.
+
+Processes are started by torchrun. Gradients go over NCCL on GPUs and gloo on CPUs; words among the
+processes go over gloo always, so that they never wait for a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from restore.devices import resolve_device
+from restore.errors import UsageError
+from restore.training.options import DistOptions
+
+Launcher = Literal["none", "pytorch"]
+Strategy = Literal["ddp", "fsdp"]
+T = TypeVar("T")
+
+# validation of large pictures may take a process so long that the others would give up on it
+_PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+    strategy: Strategy = "ddp"
+    words: dist.ProcessGroup | None = field(default=None, repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the network only."""
+        return self.count > 1 and self.strategy == "fsdp"
+
+    def wait(self) -> None:
+        """For all processes to come here."""
+        if self.words is not None:
+            dist.barrier(self.words)
+
+    def gather(self, item: T) -> list[T]:
+        """One item of every process, in their order, to all of them."""
+        if self.words is None:
+            return [item]
+        items: list[Any] = [None] * self.count
+        dist.all_gather_object(items, item, group=self.words)
+        return items
+
+    def from_first(self, item: T) -> T:
+        """What the first process has, to all."""
+        items = [item]
+        if self.words is not None:
+            dist.broadcast_object_list(items, src=0, group=self.words)
+        return items[0]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes, of a tensor on the CPU."""
+        if self.words is not None:
+            dist.all_reduce(values, group=self.words)
+            values /= self.count
+        return values
+
+    def together(self, network: nn.Module, find_unused: bool) -> nn.Module:
+        """The network to call in training: gradients become means over all processes.
+
+        Random numbers and data differ between processes; parameters begin as the first one's.
+        """
+        if self.count == 1:
+            return network
+        if self.is_sharded:
+            return self.spread(network)
+        ids = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            network,
+            device_ids=ids,
+            find_unused_parameters=find_unused,
+            gradient_as_bucket_view=True,
+        )
+
+    def spread(self, network: nn.Module) -> nn.Module:
+        """The same network, each process with a part of its parameters, where that is asked for."""
+        if self.is_sharded:
+            # the groups of blocks of the Swin family: a group is whole only while it computes
+            for group in getattr(network, "layers", ()):
+                fully_shard(group)
+            # results are often a part of a larger tensor, which FSDP cannot put its hooks on
+            network.register_forward_hook(_cloned)
+            fully_shard(network)
+        return network
+
+
+def _cloned(module: nn.Module, inputs: Any, result: Tensor) -> Tensor:
+    return result.clone()
+
+
+def without_sync(network: nn.Module, last: bool) -> AbstractContextManager[object]:
+    """Around a backward pass whose gradients more will be added to, unless it is the last one."""
+    if isinstance(network, DistributedDataParallel) and not last:
+        return network.no_sync()
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def processes(
+    launcher: Launcher, num_gpu: int | Literal["auto"], options: DistOptions
+) -> Iterator[Processes]:
+    """Join the other processes of a run, and leave them at the end.
+
+    Args:
+        launcher: "none" for one process; "pytorch" where torchrun has started several.
+        num_gpu: 0 computes on the CPU.
+        options: backend and strategy.
+
+    Raises:
+        UsageError: torchrun has not started this process, or there are not as many GPUs.
+    """
+    on_gpu = num_gpu != 0 and torch.cuda.is_available()
+    if launcher == "none":
+        if isinstance(num_gpu, int) and num_gpu > 1 and on_gpu:
+            raise UsageError(
+                f"num_gpu is {num_gpu}: start one process for each, `torchrun --nproc_per_node="
+                f"{num_gpu} -m restore.train -opt FILE --launcher pytorch`, or set num_gpu: 1"
+            )
+        yield Processes(resolve_device("auto" if num_gpu != 0 else "cpu"))
+        return
+    if "RANK" not in os.environ:
+        raise UsageError(
+            "--launcher pytorch: this process was not started by torchrun; start it with "
+            "`torchrun --nproc_per_node=2 -m restore.train -opt FILE --launcher pytorch`"
+        )
+    local = int(os.environ["LOCAL_RANK"])
+    if on_gpu and local >= torch.cuda.device_count():
+        raise UsageError(
+            f"--launcher pytorch: process {local} of this machine has no GPU of its own: there are "
+            f"{torch.cuda.device_count()}; lower --nproc_per_node, or set num_gpu: 0"
+        )
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    chosen = options.backend or ("nccl" if on_gpu else "gloo")
+    dist.init_process_group(chosen, timeout=_PATIENCE)
+    try:
+        words = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        yield Processes(device, dist.get_rank(), dist.get_world_size(), options.strategy, words)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,164 @@
+"""The folders of a run, laid out as BasicSR lays them out, and what becomes of older ones.
+
+experiments/<name>/models/net_g_<iter>.pth, net_g_latest.pth
+experiments/<name>/training_states/<iter>.state
+experiments/<name>/visualization/<picture>/<picture>_<iter>.png
+experiments/<name>/train_<name>_<time>.log, train.csv, val.csv, curves.png, summary.md
+tb_logger/<name>/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restore.atomic import writing
+from restore.errors import OutputError, UsageError
+from restore.training.distributed import Processes
+from restore.training.options import Options
+from restore.training.states import newest_state, read_state, state_files
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("restore.training")
+
+ARCHIVED = "_archived_"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run writes."""
+
+    root: Path  # experiments/<name>
+    tensorboard: Path
+
+    @property
+    def models(self) -> Path:
+        """Weights."""
+        return self.root / "models"
+
+    @property
+    def states(self) -> Path:
+        """Training states."""
+        return self.root / "training_states"
+
+    @property
+    def visualization(self) -> Path:
+        """Validation pictures."""
+        return self.root / "visualization"
+
+    def state(self, iteration: int) -> Path:
+        """The training state of an iteration."""
+        return self.states / f"{iteration}.state"
+
+
+def folders_of(name: str, root: Path) -> Folders:
+    """Where the run of a name writes below a folder."""
+    return Folders(root / "experiments" / name, root / "tb_logger" / name)
+
+
+def state_to_resume(
+    options: Options, folders: Folders, auto_resume: bool, group: Processes
+) -> dict[str, Any] | None:
+    """What a run goes on from; None: it begins. All processes call it, and get the same.
+
+    Args:
+        options: `path: resume_state` names a state.
+        folders: of the run.
+        auto_resume: take the newest whole state of the run, if it has any.
+        group: the processes of the run.
+
+    Raises:
+        CheckpointError: the named state is damaged, or all of the run's are.
+    """
+    path, state = options.path.resume_state, None
+    if auto_resume and group.is_first:
+        found = newest_state(folders.states)
+        path, state = found if found is not None else (path, None)
+    path = group.from_first(path)
+    return read_state(path) if path is not None and state is None else state
+
+
+def prepare(folders: Folders, options: Options, *, resumed: bool) -> None:
+    """Make the folders; an older run of that name that saved something is renamed, as BasicSR does.
+
+    A run that was killed before its first checkpoint has nothing to keep, and is begun again in the
+    same folder. What a killed run left half written is removed.
+
+    Raises:
+        OutputError: they cannot be made.
+    """
+    with writing(folders.root):
+        if not resumed and _saved_something(folders):
+            stamp = ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
+            for folder in (folders.root, folders.tensorboard):
+                if folder.exists():
+                    target = folder.with_name(folder.name + stamp)
+                    folder.rename(target)
+                    log.info("%s is of an older run: renamed to %s", folder, target.name)
+        for folder in (folders.models, folders.states, folders.visualization):
+            folder.mkdir(parents=True, exist_ok=True)
+        for part in folders.root.rglob(".*.part"):
+            part.unlink()
+        if options.file.is_file():
+            shutil.copyfile(options.file, folders.root / options.file.name)
+
+
+def _saved_something(folders: Folders) -> bool:
+    return bool(state_files(folders.states)) or any(folders.models.glob("net_*.pth"))
+
+
+@contextlib.contextmanager
+def sole_user(folders: Folders, group: Processes) -> Iterator[None]:
+    """Hold a run's folder for its processes, so that no second run of that name writes into it.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    if fcntl is None or not group.is_first:
+        yield
+        return
+    with writing(folders.root):
+        folders.root.parent.mkdir(parents=True, exist_ok=True)
+        path = folders.root.with_name(f".{folders.root.name}.lock")
+        file = path.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"{folders.root}: another process trains there; wait for it, stop it, or choose "
+                "another name"
+            ) from None
+        yield
+
+
+def check_room(folders: Folders, needed: int) -> None:
+    """OutputError where the disk has no room for a checkpoint of so many bytes."""
+    free = shutil.disk_usage(folders.root).free
+    if free < needed:
+        raise OutputError(
+            f"{folders.root}: the disk has {free / 2**20:.0f} MiB left and a checkpoint takes "
+            f"{needed / 2**20:.0f}; free some space or run elsewhere"
+        )
+
+
+def results_folder(name: str, root: Path) -> Path:
+    """Make results/<name>; an older one is renamed, as BasicSR does. OutputError if it cannot."""
+    folder = root / "results" / name
+    with writing(folder):
+        if folder.exists() and any(os.scandir(folder)):
+            stamp = ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
+            folder.rename(folder.with_name(folder.name + stamp))
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

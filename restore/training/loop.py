@@ -1,0 +1,99 @@
+"""The training loop, from an option file to a trained network.
+
+One iteration is one step of the optimizer. A run that stops, for whatever reason, and is started
+again with --auto_resume goes on from its newest training state and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from restore.training.distributed import Launcher, processes
+from restore.training.experiment import folders_of, sole_user
+from restore.training.options import Options
+from restore.training.run import Run, start_run
+from restore.training.watch import Stop
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        iteration: the last one.
+        finished: whether it came to its end; else it was asked to stop, and saved.
+        folder: experiments/<name>.
+        best: set to metric to best mean and its iteration.
+    """
+
+    iteration: int
+    finished: bool
+    folder: Path
+    best: dict[str, dict[str, tuple[float, int]]]
+
+
+def train(
+    options: Options,
+    *,
+    launcher: Launcher = "none",
+    auto_resume: bool = False,
+    root: Path | None = None,
+) -> Outcome:
+    """Train, validate, save; go on where an earlier run stopped.
+
+    Args:
+        options: a whole option file.
+        launcher: "pytorch" where torchrun started this process among others.
+        auto_resume: go on from the newest whole training state of this run, if there is one.
+        root: where experiments/ and tb_logger/ stand; None: the current folder.
+
+    Raises:
+        UsageError: options that cannot be obeyed.
+        CheckpointError: weights or states that cannot be read.
+        NonFiniteLossError: a loss became NaN or infinite.
+        OutputError: the disk is full, or cannot be written; the last training state is whole.
+    """
+    folders = folders_of(options.name, root or Path())
+    with (
+        processes(launcher, options.num_gpu, options.dist_params) as group,
+        sole_user(folders, group),
+        Stop(group).listening() as stop,
+        start_run(options, folders, group, stop, auto_resume) as run,
+    ):
+        finished = iterate(run)
+        return Outcome(run.iteration, finished, folders.root, run.best.found)
+
+
+def iterate(run: Run) -> bool:
+    """All iterations that are left; False where the run was asked to stop before the last one."""
+    options, total = run.options, run.train.total_iter
+    if run.iteration and run.is_due(options.val.val_freq):
+        run.validate()  # a state is saved before its validation, which a kill may have prevented
+
+    batches = iter(run.loader)
+    while run.iteration < total:
+        waited = time.perf_counter()
+        taken = list(islice(batches, run.train.accum_iter))
+        run.clock.waited(time.perf_counter() - waited, sum(len(batch.index) for batch in taken))
+
+        run.iteration += 1
+        losses = run.training.step(taken, run.iteration)
+        run.watch.see(run.iteration, taken, losses)
+        run.meter.add(losses)
+        run.journal.step()
+
+        if run.is_due(options.logger.print_freq):
+            run.report()
+        if run.is_due(options.logger.save_checkpoint_freq):
+            run.save()
+        if run.is_due(options.val.val_freq):
+            run.validate()
+        if run.stop.is_due() and run.iteration < total:
+            run.save()
+            return False
+
+    run.finish()
+    return True

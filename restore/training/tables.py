@@ -1,0 +1,67 @@
+"""CSV files that a run adds rows to, and that a resumed run goes on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from restore.atomic import atomic_output, writing
+
+Cell = int | float | str
+
+
+class Table:
+    """Rows by iteration; a row is on the disk when `add` returns.
+
+    Args:
+        path: the file; what it holds up to `until` stays.
+        until: the iteration that a run goes on from; 0: it begins.
+        before: False: rows of that iteration stay too.
+    """
+
+    def __init__(self, path: Path, until: int, *, before: bool = False) -> None:
+        self._path = path
+        self.rows: list[dict[str, str]] = []
+        if until and path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                last = until - before
+                # a row that was cut short by a kill has no number, or is beyond what is kept
+                self.rows = [
+                    row
+                    for row in csv.DictReader(file)
+                    if (row.get("iter") or "").isdecimal() and int(row["iter"]) <= last
+                ]
+        self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        self._write_all()
+
+    def add(self, row: Mapping[str, Cell]) -> None:
+        """Add a row; OutputError where it cannot be written."""
+        cells = {name: f"{v:.6g}" if isinstance(v, float) else str(v) for name, v in row.items()}
+        self.rows.append(cells)
+        new = [name for name in cells if name not in self._columns]
+        if new:
+            self._columns += new
+            self._write_all()
+            return
+        with writing(self._path), self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(self._text([cells]))
+
+    def _write_all(self) -> None:
+        text = self._text([dict(zip(self._columns, self._columns, strict=True)), *self.rows])
+        with atomic_output(self._path) as file, writing(self._path):
+            file.write(text.encode() if self._columns else b"")
+
+    def _text(self, rows: Sequence[Mapping[str, str]]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, lineterminator="\n", restval="").writerows(rows)
+        return text.getvalue()
+
+    def points(self, column: str, **where: str) -> list[tuple[float, float]]:
+        """Iteration and value of a column, of the rows whose other columns are as given."""
+        return [
+            (float(row["iter"]), float(row[column]))
+            for row in self.rows
+            if row.get(column) and all(row.get(name) == value for name, value in where.items())
+        ]

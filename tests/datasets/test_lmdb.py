@@ -1,0 +1,113 @@
+"""LMDB data bases: what is stored comes back, in BasicSR's layout, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from restore.datasets.images import read_entry
+from restore.datasets.listing import database_entries, folder_entries
+from restore.datasets.lmdb_store import stored_value, write_database
+from restore.datasets.netpbm import netpbm_bytes, netpbm_view
+from restore.errors import ImageError, UsageError
+
+lmdb = pytest.importorskip("lmdb")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    random, where = np.random.default_rng(0), tmp_path / "pictures"
+    where.mkdir()
+    Image.fromarray(random.integers(0, 256, (7, 5, 3), np.uint8)).save(where / "colour.png")
+    Image.fromarray(random.integers(0, 256, (6, 9), np.uint8)).save(where / "gray.png")
+    Image.fromarray(random.integers(0, 256, (4, 4, 4), np.uint8)).save(where / "alpha.png")
+    deep = random.integers(0, 65536, (3, 8, 3), np.uint16)
+    assert cv2.imwrite(str(where / "deep.png"), deep)
+    return where
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["png", "raw"])
+def test_what_is_stored_comes_back(folder: Path, tmp_path: Path, raw: bool) -> None:
+    seen: list[int] = []
+    files = [entry.path for entry in folder_entries(folder)]
+    place = tmp_path / "x.lmdb"
+    stored = write_database(place, files, raw=raw, progress=lambda: seen.append(1))
+    assert (stored.pictures, len(seen)) == (4, 4)
+    for entry, source in zip(database_entries(place), folder_entries(folder), strict=True):
+        kept, original = read_entry(entry), read_entry(source)
+        assert kept.dtype == original.dtype
+        np.testing.assert_array_equal(kept, original)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["png", "raw"])
+def test_the_layout_is_basicsrs(folder: Path, tmp_path: Path, raw: bool) -> None:
+    """Key: the name without suffix; value: what OpenCV decodes; a line: name, shape, level."""
+    place = tmp_path / "x.lmdb"
+    write_database(place, [folder / "colour.png"], raw=raw, level=3)
+    assert (place / "meta_info.txt").read_text() == "colour.png (7,5,3) 3\n"
+    environment = lmdb.open(str(place), readonly=True, lock=False)
+    with environment.begin() as transaction:
+        value = transaction.get(b"colour")
+    environment.close()
+    decoded = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decoded, cv2.imread(str(folder / "colour.png")))
+
+
+def test_more_than_the_first_room_fits(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)
+    files = []
+    for name in "abcd":
+        Image.fromarray(picture).save(tmp_path / f"{name}.png", compress_level=0)
+        files.append(tmp_path / f"{name}.png")
+    assert write_database(tmp_path / "x.lmdb", files, raw=True).bytes > 2**24
+    np.testing.assert_array_equal(read_entry(database_entries(tmp_path / "x.lmdb")[3]), picture)
+
+
+def test_nothing_is_left_of_one_that_failed(folder: Path, tmp_path: Path) -> None:
+    (folder / "torn.png").write_bytes((folder / "colour.png").read_bytes()[:60])
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ImageError, match=r"torn\.png"):
+        write_database(tmp_path / "x.lmdb", [entry.path for entry in folder_entries(folder)])
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_cannot_be_stored_is_refused(folder: Path, tmp_path: Path) -> None:
+    file = folder / "colour.png"
+    with pytest.raises(UsageError, match=r"named NAME\.lmdb"):
+        write_database(tmp_path / "x", [file])
+    with pytest.raises(UsageError, match="no picture"):
+        write_database(tmp_path / "x.lmdb", [])
+    with pytest.raises(UsageError, match="the same key"):
+        write_database(tmp_path / "x.lmdb", [file, folder / "inner" / "colour.jpg"])
+    with pytest.raises(UsageError, match="no point and only ASCII"):
+        write_database(tmp_path / "x.lmdb", [folder / "a.b.png"])
+    (tmp_path / "x.lmdb").mkdir()
+    with pytest.raises(UsageError, match="is there already"):
+        write_database(tmp_path / "x.lmdb", [file])
+
+
+def test_a_missing_key_is_named(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "x.lmdb"
+    write_database(place, [folder / "colour.png"])
+    with pytest.raises(ImageError, match="no picture 'other'"):
+        stored_value(place, "other")
+    (tmp_path / "empty.lmdb").mkdir()
+    with pytest.raises(ImageError, match="cannot be opened"):
+        stored_value(tmp_path / "empty.lmdb", "a")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_netpbm_round_trip(channels: int, dtype: type[np.generic]) -> None:
+    white = np.iinfo(dtype).max
+    picture = np.random.default_rng(1).integers(0, white, (3, 5, channels), dtype, endpoint=True)
+    data = netpbm_bytes(picture)
+    view = netpbm_view(data)
+    assert view is not None and view.dtype == dtype
+    np.testing.assert_array_equal(view, picture)
+    assert netpbm_view(data[:-1]) is None
+    assert netpbm_view(b"\x89PNG") is None

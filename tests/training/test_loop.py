@@ -1,0 +1,464 @@
+"""Runs that are interrupted, resumed, starved of disk or fed nonsense end as they should."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import NETWORK, changed, draw_pictures, tiny_options
+from torch import Tensor
+
+import restore
+from restore.errors import CheckpointError, OutputError, UsageError
+from restore.training import states
+from restore.training.distributed import Processes
+from restore.training.gan import GANTraining
+from restore.training.loop import train
+from restore.training.model import Training
+from restore.training.options import ModelKind, NetworkOptions, Options
+from restore.training.run import Run
+from restore.training.states import DamagedStateWarning, read_state
+from restore.training.train_options import GANOptions, LossOptions, OptimOptions, StageOptions
+from restore.training.watch import NonFiniteLossError
+
+LAST = 8
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logger = logging.getLogger("restore.training")
+    logger.disabled = True
+    yield
+    logger.disabled = False
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    draw_pictures(tmp_path)
+    return tiny_options(tmp_path)
+
+
+def gan_options(options: Options) -> Options:
+    options = replace(
+        options,
+        kind=ModelKind(gan=True),
+        network_d=NetworkOptions(
+            type="UNetDiscriminatorSN", arguments={"num_in_ch": 3, "num_feat": 4}
+        ),
+    )
+    return changed(
+        options,
+        gan_opt=GANOptions(loss_weight=0.1),
+        optim_d=OptimOptions(type="Adam", lr=1e-3),
+        net_d_init_iters=2,
+    )
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two nested values differ in any bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        same = a.dtype == b.dtype and torch.equal(a, b)
+        return [] if same else [path]
+    if isinstance(a, dict) and isinstance(b, dict) and list(a) == list(b):
+        return [d for key in a for d in differences(a[key], b[key], f"{path}.{key}")]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [d for number, (x, y) in pairs for d in differences(x, y, f"{path}[{number}]")]
+    return [] if type(a) is type(b) and a == b else [path]
+
+
+def outcome(root: Path, last: int = LAST) -> dict[str, Any]:
+    """All that a run leaves which has to be the same bit for bit."""
+    folder = root / "experiments" / "tiny"
+    rows = [line.split(",") for line in (folder / "train.csv").read_text().splitlines()]
+    timed = [number for number, name in enumerate(rows[0]) if name in ("images_per_s", "data_wait")]
+    return {
+        "state": read_state(folder / "training_states" / f"{last}.state"),
+        "weights": torch.load(folder / "models" / "net_g_latest.pth", weights_only=True),
+        "train.csv": [[c for n, c in enumerate(row) if n not in timed] for row in rows],
+        "val.csv": (folder / "val.csv").read_text(),
+    }
+
+
+def stop_at(
+    monkeypatch: pytest.MonkeyPatch, iteration: int, kind: type[Training] = Training
+) -> None:
+    """Make a run die before the step of an iteration."""
+    step = kind.step
+
+    def dying(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        if number == iteration:
+            raise RuntimeError("the power is gone")
+        return step(self, batches, number)
+
+    monkeypatch.setattr(kind, "step", dying)
+
+
+VARIANTS: dict[str, Callable[[Options], Options]] = {
+    "plain": lambda options: options,
+    "bf16 and clipped": lambda options: changed(options, amp="bf16", grad_clip=0.1),
+    "fp16": lambda options: changed(options, amp="fp16"),
+    "accumulated": lambda options: changed(options, accum_iter=2),
+    "progressive": lambda options: changed(
+        options,
+        progressive=(
+            StageOptions(start=0, gt_size=16, batch_size_per_gpu=2),
+            StageOptions(start=4, gt_size=24, batch_size_per_gpu=1),
+        ),
+    ),
+    "schedule-free": lambda options: changed(
+        options, optim_g=OptimOptions(type="ScheduleFreeAdamW", lr=1e-3), scheduler=None
+    ),
+    "gan": gan_options,
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_resumed_run_ends_with_the_same_bits(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    options = VARIANTS[variant](options)
+    train(options, root=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6, GANTraining if variant == "gan" else Training)
+        with pytest.raises(RuntimeError, match="power"):
+            train(options, root=tmp_path / "cut")
+    # what happens to be the state of this process must not matter
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    ended = train(options, root=tmp_path / "cut", auto_resume=True)
+    assert ended.finished and ended.iteration == LAST
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+def dies(work: Callable[[], object]) -> bool:
+    """Do something in a forked process; whether SIGKILL ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@forks
+def test_a_run_killed_at_each_step_of_saving_ends_with_the_same_bits(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run, killed before and after each time that a file takes its place."""
+    train(options, root=tmp_path / "whole")
+    replace_file, kills = os.replace, 0
+
+    def run() -> None:
+        left = kills // 2
+
+        def killing(source: Any, target: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0 and kills % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace_file(source, target)
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(os, "replace", killing)
+        train(options, root=tmp_path / "killed", auto_resume=True)
+
+    while dies(run):
+        kills += 1
+    assert kills >= 8
+    train(options, root=tmp_path / "killed", auto_resume=True)
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "killed")) == []
+    assert list((tmp_path / "killed").rglob("*.part")) == []
+
+
+@pytest.mark.slow
+@forks
+def test_a_run_killed_twenty_times_ends_with_the_same_bits(
+    options: Options, tmp_path: Path
+) -> None:
+    options = replace(
+        changed(options, total_iter=60), logger=replace(options.logger, save_checkpoint_freq=1)
+    )
+    begun = time.perf_counter()
+    train(options, root=tmp_path / "whole")
+    passed = time.perf_counter() - begun
+    dice = random.Random(0)
+
+    def begin() -> None:
+        threading.Timer(
+            passed * dice.uniform(0, 0.25), os.kill, (os.getpid(), signal.SIGKILL)
+        ).start()
+        train(options, root=tmp_path / "killed", auto_resume=True)
+
+    killed = 0
+    while killed < 20:
+        dice.random()  # the child's own draws are not seen here
+        killed += dies(begin)
+    train(options, root=tmp_path / "killed", auto_resume=True)
+    assert differences(outcome(tmp_path / "whole", 60), outcome(tmp_path / "killed", 60)) == []
+    assert list((tmp_path / "killed").rglob("*.part")) == []
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_the_run(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
+) -> None:
+    train(options, root=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        step = Training.step
+
+        def signalled(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+            if number == 4:
+                os.kill(os.getpid(), name)
+            return step(self, batches, number)
+
+        patch.setattr(Training, "step", signalled)
+        ended = train(options, root=tmp_path / "cut")
+    assert (ended.iteration, ended.finished) == (4, False)
+    assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
+    assert train(options, root=tmp_path / "cut", auto_resume=True).finished
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+def test_a_signal_in_a_validation_is_obeyed_at_once(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(options, root=tmp_path / "whole")
+    seen: list[str] = []
+    with monkeypatch.context() as patch:
+        leave = Run._leave_if_asked
+
+        def signalled(self: Run, picture: str) -> None:
+            seen.append(picture)
+            os.kill(os.getpid(), signal.SIGTERM)
+            leave(self, picture)
+
+        patch.setattr(Run, "_leave_if_asked", signalled)
+        ended = train(options, root=tmp_path / "cut")
+    assert (ended.iteration, len(seen)) == (4, 1)
+    assert train(options, root=tmp_path / "cut", auto_resume=True).finished
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+def test_a_full_disk_loses_nothing(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(options, root=tmp_path / "whole")
+    write = states._save
+
+    def full(content: object, file: Any) -> None:
+        if isinstance(content, dict) and content.get("iter") == 6:
+            file.write(b"some of it")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(content, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "_save", full)
+        with pytest.raises(OutputError, match=r"6\.state.*No space left.*free some space"):
+            train(options, root=tmp_path / "cut")
+    folder = tmp_path / "cut/experiments/tiny/training_states"
+    assert [path.name for path in folder.iterdir()] == ["3.state"]
+    assert train(options, root=tmp_path / "cut", auto_resume=True).finished
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+def test_a_disk_that_holds_no_checkpoint_is_told_at_once(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("restore.training.experiment.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match="the disk has 0 MiB left"):
+        train(options, root=tmp_path)
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("harm", [damage, cut_short])
+def test_a_damaged_state_is_skipped(
+    options: Options, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    train(options, root=tmp_path)
+    expected = outcome(tmp_path)
+    folder = tmp_path / "experiments/tiny/training_states"
+    for name in ("8.state", "6.state"):
+        harm(folder / name)
+    with pytest.warns(DamagedStateWarning) as caught:
+        assert train(options, root=tmp_path, auto_resume=True).finished
+    assert [Path(str(w.message).split(": ")[1]).name for w in caught] == ["8.state", "6.state"]
+    assert differences(expected, outcome(tmp_path)) == []
+    for path in folder.iterdir():
+        harm(path)
+    with (
+        pytest.warns(DamagedStateWarning),
+        pytest.raises(CheckpointError, match="all 3 training states are damaged"),
+    ):
+        train(options, root=tmp_path, auto_resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_its_batch_is_kept(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = Training.losses
+
+    def poisoned(self: Any, result: Tensor, batch: Any, parts: int) -> dict[str, Tensor]:
+        return losses(self, result * float("nan") if self.poison else result, batch, parts)
+
+    def step(self: Any, batches: Any, number: int, real: Any = Training.step) -> Any:
+        self.poison = number == 5
+        return real(self, batches, number)
+
+    monkeypatch.setattr(Training, "poison", False, raising=False)
+    monkeypatch.setattr(Training, "losses", poisoned)
+    monkeypatch.setattr(Training, "step", step)
+    with pytest.raises(NonFiniteLossError, match=r"iteration 5: l_pix is NaN.*\d\.png.*5\.pth"):
+        train(options, root=tmp_path)
+    kept = torch.load(tmp_path / "experiments/tiny/non_finite_5.pth", weights_only=True)
+    (batch,) = kept["batches"]
+    assert batch["gt"].shape == (2, 3, 16, 16) and batch["lq"].shape == (2, 3, 8, 8)
+    assert batch["index"] == [8, 9] and len(batch["gt_path"]) == 2
+
+
+def test_weights_are_in_official_names(options: Options, tmp_path: Path) -> None:
+    train(options, root=tmp_path)
+    path = tmp_path / "experiments/tiny/models/net_g_latest.pth"
+    content = torch.load(path, weights_only=True)
+    assert list(content) == ["params", "params_ema"]
+    assert "layers.0.residual_group.blocks.1.attn_mask" in content["params"]
+    loaded = restore.load(path, device="cpu")
+    assert loaded.checkpoint_key == "params_ema" and loaded.scale == 2
+    for name, value in loaded.module.state_dict().items():
+        assert torch.equal(value, content["params_ema"][name])
+
+
+def test_training_begins_from_given_weights(options: Options, tmp_path: Path) -> None:
+    train(options, root=tmp_path)
+    first = tmp_path / "experiments/tiny/models/net_g_latest.pth"
+    content = torch.load(first, weights_only=True)
+    path = replace(options.path, pretrain_network_g=first)
+    alone = Processes(torch.device("cpu"))
+    training = Training(replace(options, path=path), alone)
+    for name, value in training.network.state_dict().items():
+        assert torch.equal(value, content["params"][name])
+    assert training.average is not None
+    for name, value in training.average.module.state_dict().items():
+        assert torch.equal(value, content["params_ema"][name])
+    wider = NetworkOptions(type="SwinIR", arguments={**NETWORK, "embed_dim": 12})
+    with pytest.raises(CheckpointError, match=r"does not fit the network.*strict_load_g"):
+        Training(replace(options, path=path, network_g=wider), alone)
+
+
+def test_an_older_run_is_renamed_but_one_that_saved_nothing_begins_again(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "experiments"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        with pytest.raises(RuntimeError):
+            train(options, root=tmp_path)
+    train(options, root=tmp_path)
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["tiny"]
+    train(options, root=tmp_path)
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert len(names) == 2 and names[1].startswith("tiny_archived_")
+
+
+def test_two_runs_do_not_share_a_folder(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcntl")
+    save = Run.save
+
+    def meanwhile(self: Run) -> None:
+        with pytest.raises(UsageError, match="another process trains there"):
+            train(options, root=tmp_path)
+        save(self)
+
+    monkeypatch.setattr(Run, "save", meanwhile)
+    train(options, root=tmp_path)
+
+
+def test_accumulated_gradients_are_those_of_the_larger_batch(
+    options: Options, tmp_path: Path
+) -> None:
+    arguments = {**NETWORK, "drop_path_rate": 0.0}  # drawn for each sample
+    options = replace(options, network_g=NetworkOptions(type="SwinIR", arguments=arguments))
+    sgd = OptimOptions(type="SGD", lr=0.1)
+    losses = {}
+    for name, batch, accumulate in (("large", 4, 1), ("parts", 2, 2), ("quarters", 1, 4)):
+        section = replace(options.datasets["train"], batch_size_per_gpu=batch)
+        data = {**options.datasets, "train": section}
+        run = changed(replace(options, datasets=data), accum_iter=accumulate, optim_g=sgd)
+        train(run, root=tmp_path / name)
+        weights = outcome(tmp_path / name)["weights"]["params"]
+        losses[name] = torch.cat([weights[key].flatten() for key in sorted(weights)])
+    for name in ("parts", "quarters"):
+        # sums in another order, over 8 steps
+        assert torch.allclose(losses[name], losses["large"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", ["checkpointing", "channels_last"])
+def test_what_saves_memory_or_time_changes_no_result(
+    options: Options, tmp_path: Path, setting: str
+) -> None:
+    sgd = OptimOptions(type="SGD", lr=0.1)
+    for name, given in (("plain", {}), ("other", {setting: True})):
+        train(changed(options, optim_g=sgd, **given), root=tmp_path / name)
+    a, b = (outcome(tmp_path / name)["weights"]["params"] for name in ("plain", "other"))
+    for name, value in a.items():
+        assert torch.allclose(value, b[name], rtol=0, atol=1e-6), name
+
+
+def test_a_sum_of_losses_is_accumulated_as_a_sum(options: Options, tmp_path: Path) -> None:
+    arguments = {**NETWORK, "drop_path_rate": 0.0}
+    options = replace(options, network_g=NetworkOptions(type="SwinIR", arguments=arguments))
+    weights = []
+    for batch, accumulate in ((4, 1), (2, 2)):
+        section = replace(options.datasets["train"], batch_size_per_gpu=batch)
+        run = changed(
+            replace(options, datasets={**options.datasets, "train": section}),
+            accum_iter=accumulate,
+            optim_g=OptimOptions(type="SGD", lr=1e-5),
+            pixel_opt=LossOptions(type="L1Loss", reduction="sum"),
+        )
+        root = tmp_path / str(batch)
+        train(run, root=root)
+        params = outcome(root)["weights"]["params"]
+        weights.append(torch.cat([params[key].flatten() for key in sorted(params)]))
+    assert torch.allclose(*weights, rtol=0, atol=1e-6)
+
+
+def test_validation_leaves_training_as_it_is(options: Options, tmp_path: Path) -> None:
+    train(options, root=tmp_path / "with")
+    without = replace(options, val=replace(options.val, val_freq=0))
+    train(without, root=tmp_path / "without")
+    a, b = (
+        read_state(tmp_path / n / "experiments/tiny/training_states/8.state")
+        for n in ("with", "without")
+    )
+    assert differences({**a, "best": {}}, {**b, "best": {}}) == []
