@@ -3,18 +3,21 @@
 The memory is one anonymous mapping made before the processes fork: what one of them decodes the
 others find, and pages that nothing was written to take no memory. Nothing is ever thrown out: when
 the bytes are used up, further pictures are decoded each time. Where processes do not fork, each has
-a cache of its own.
+a smaller cache of its own.
 """
 
 from __future__ import annotations
 
 import mmap
 import multiprocessing
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from restore.errors import UsageError
 
 Array = NDArray[Any]
 
@@ -43,13 +46,20 @@ class PictureCache:
         self._lock = context.Lock()
         head = 8 * (1 + 6 * self._slots)
         self._start = -(-head // _ALIGN) * _ALIGN
-        self._memory = mmap.mmap(-1, self._start + max(1, self._limit))
+        try:
+            self._memory = mmap.mmap(-1, self._start + max(1, self._limit))
+        except OSError as error:
+            raise UsageError(
+                f"a cache of {self._limit / 2**30:.1f} GiB for decoded pictures cannot be had: "
+                f"{error.strerror}; lower cache_gb"
+            ) from error
         numbers = np.frombuffer(self._memory, np.int64, 1 + 6 * self._slots)
         self._used, self._table = numbers[:1], numbers[1:].reshape(self._slots, 6)
         self._known: dict[int, Array] = {}
 
     def __getstate__(self) -> tuple[int, int]:
-        return self._slots, self._limit
+        # for a process that did not fork: an empty one, so small that one for each core fits
+        return self._slots, self._limit // (os.cpu_count() or 1)
 
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._slots, self._limit = state

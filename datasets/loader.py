@@ -21,13 +21,14 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from restore.datasets.augment import mixup
 from restore.datasets.patches import HostBatch, PatchSet, check_gt_size
 from restore.datasets.realesrgan import cut_out, degrade, sharpened
-from restore.datasets.sampler import Stage, StreamSampler, batch_generator
+from restore.datasets.sampler import Draw, Stage, StreamSampler, batch_generator
 from restore.datasets.validation import normalised
+from restore.errors import RestoreError
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class TrainingLoader:
             # the number asked for is obeyed; official option files ask for many
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             loader = DataLoader(
-                self.data,
+                _Careful(self.data),
                 batch_sampler=sampler,
                 num_workers=workers,
                 collate_fn=_as_it_is,
@@ -182,6 +183,8 @@ class TrainingLoader:
             )
             batches = iter(loader)
         for batch in batches:
+            if isinstance(batch, RestoreError):
+                raise batch
             taken = len(batch.index) * self.settings.world
             self.state = LoaderState(self.state.position + taken, self.state.batches + 1)
             yield self._finished(batch)
@@ -220,11 +223,27 @@ class TrainingLoader:
         return mixup(lq, gt, dice, beta=mixing.beta, identity=mixing.identity)
 
 
+class _Careful(Dataset[Any]):
+    """Gives errors that a user can do something about, instead of raising them.
+
+    PyTorch would hide what they say in a traceback of the reading process.
+    """
+
+    def __init__(self, data: PatchSet) -> None:
+        self._data = data
+
+    def __getitems__(self, draws: Sequence[Draw]) -> HostBatch | RestoreError:
+        try:
+            return self._data.__getitems__(draws)
+        except RestoreError as error:
+            return error
+
+
 def _to_unit(images: Tensor, device: torch.device) -> Tensor:
     """[B, H, W, C] of bytes or 0..1 as [B, C, H, W] float32 in 0..1, on the device."""
-    there = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    values = there.to(torch.float32, memory_format=torch.contiguous_format)
-    return values / 255 if images.dtype == torch.uint8 else values
+    # bytes travel and turn before they become four times as many
+    there = images.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
+    return there.to(torch.float32).div_(255) if images.dtype == torch.uint8 else there
 
 
 def _as_it_is(batch: Any) -> Any:
