@@ -92,8 +92,6 @@ class Processes:
         return DistributedDataParallel(
             network,
             device_ids=ids,
-            # buffers follow from parameters; a broadcast would write into what a backward needs
-            broadcast_buffers=False,
             find_unused_parameters=find_unused,
             gradient_as_bucket_view=True,
         )
@@ -104,8 +102,14 @@ class Processes:
             # the groups of blocks of the Swin family: a group is whole only while it computes
             for group in getattr(network, "layers", ()):
                 fully_shard(group)
+            # results are often a part of a larger tensor, which FSDP cannot put its hooks on
+            network.register_forward_hook(_cloned)
             fully_shard(network)
         return network
+
+
+def _cloned(module: nn.Module, inputs: Any, result: Tensor) -> Tensor:
+    return result.clone()
 
 
 def without_sync(network: nn.Module, last: bool) -> AbstractContextManager[object]:

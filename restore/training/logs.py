@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from restore.atomic import atomic_output, writing
+from restore.errors import UsageError
 from restore.training.experiment import Folders
 from restore.training.options import Options
 from restore.training.plots import Panel, draw
@@ -163,12 +164,13 @@ class Journal(Silence):
         )
         if self._bar is not None:
             self._bar.set_postfix_str(f"lr {lr:.2e} {told} {rate:.1f} images/s wait {waiting:.0%}")
+        for name, value in {**means, "lr": lr, "images_per_s": rate}.items():
+            self._on_board(f"losses/{name}" if name.startswith("l_") else name, value, iteration)
+
+    def _on_board(self, name: str, value: float, iteration: int) -> None:
         if self._board is not None:
-            for name, value in means.items():
-                place = f"losses/{name}" if name.startswith("l_") else name
-                self._board.add_scalar(place, value, iteration)
-            self._board.add_scalar("lr", lr, iteration)
-            self._board.add_scalar("images_per_s", rate, iteration)
+            with writing(self._folders.tensorboard):
+                self._board.add_scalar(name, value, iteration)
 
     def scores(self, iteration: int, scores: Scores, best: Best) -> None:
         """The means of a validation."""
@@ -179,8 +181,7 @@ class Journal(Silence):
             self.val.add(
                 {"iter": iteration, "dataset": scores.name, "metric": metric, "value": value}
             )
-            if self._board is not None:
-                self._board.add_scalar(f"metrics/{scores.name}/{metric}", value, iteration)
+            self._on_board(f"metrics/{scores.name}/{metric}", value, iteration)
         log.info("iter %s  %s: %s", f"{iteration:,}", scores.name, "  ".join(parts))
 
     def finish(self, best: Best, lines: list[str]) -> None:
@@ -237,8 +238,13 @@ def _board(options: Options, folders: Folders, resumed: int) -> Any:
         )
         return None
     if options.logger.wandb.project is not None:
-        import wandb
-
+        try:
+            import wandb
+        except ImportError as error:
+            raise UsageError(
+                f"{options.logger.wandb.where('project')}: wandb is not installed; "
+                "pip install wandb, or leave logger: wandb out"
+            ) from error
         known = options.logger.wandb.resume_id
         wandb.init(
             id=known,

@@ -61,13 +61,13 @@ def train(
         processes(launcher, options.num_gpu, options.dist_params) as group,
         sole_user(folders, group),
         Stop(group).listening() as stop,
-        start_run(options, folders, group, auto_resume) as run,
+        start_run(options, folders, group, stop, auto_resume) as run,
     ):
-        finished = iterate(run, stop)
+        finished = iterate(run)
         return Outcome(run.iteration, finished, folders.root, run.best.found)
 
 
-def iterate(run: Run, stop: Stop) -> bool:
+def iterate(run: Run) -> bool:
     """All iterations that are left; False where the run was asked to stop before the last one."""
     options, total = run.options, run.train.total_iter
     if run.iteration and run.is_due(options.val.val_freq):
@@ -91,7 +91,7 @@ def iterate(run: Run, stop: Stop) -> bool:
             run.save()
         if run.is_due(options.val.val_freq):
             run.validate()
-        if stop.is_due() and run.iteration < total:
+        if run.stop.is_due() and run.iteration < total:
             run.save()
             return False
 

@@ -155,7 +155,7 @@ def _explained(error: yaml.YAMLError, text: str, name: str) -> str:
     """A mistake in YAML, in words."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return f"{name}:{line}: has a character that YAML does not allow: {error.character!r}"
+        return f"{name}:{line}: has a character that YAML does not allow: {chr(error.character)!r}"
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
         return f"{name}: {error}"

@@ -269,7 +269,7 @@ def read_options(
         kind=kind,
         datasets=_datasets(reader, mistakes, datasets, scale, is_train, tree.place),
     )
-    if options is not None and is_train and options.train is None:
+    if is_train and "train" not in content:
         mistakes.add(tree.place, "key 'train' is missing; a training needs it")
     mistakes.raise_any()
     assert options is not None

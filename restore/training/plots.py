@@ -59,12 +59,12 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
 def _draw_panel(pen: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
     font = ImageFont.load_default()
     points = [point for curve in panel.curves.values() for point in curve]
-    x_axis = _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, False)
+    x_axis = _Axis([0, *(x for x, _ in points)], _LEFT, _WIDTH - _RIGHT, False)
     y_axis = _Axis([y for _, y in points], top + _HEIGHT - _BOTTOM, top + _TOP, panel.logarithmic)
     for value in y_axis.ticks():
         y = y_axis(value)
         pen.line([(_LEFT, y), (_WIDTH - _RIGHT, y)], fill=_GRID)
-        pen.text((_LEFT - 8, y), f"{value:.4g}", fill=_INK, font=font, anchor="rm")
+        pen.text((_LEFT - 8, y), f"{value:.3g}", fill=_INK, font=font, anchor="rm")
     for value in x_axis.ticks():
         x = x_axis(value)
         pen.text(

@@ -35,9 +35,13 @@ from restore.training.states import (
 )
 from restore.training.train_options import TrainOptions
 from restore.training.validation import Best, How, Metrics, PictureSet, how_of, validate
-from restore.training.watch import FiniteWatch
+from restore.training.watch import FiniteWatch, Stop
 
 log = logging.getLogger("restore.training")
+
+
+class _LeftError(Exception):
+    """A validation was left before its end."""
 
 
 @dataclass
@@ -48,6 +52,7 @@ class Run:
     train: TrainOptions
     folders: Folders
     group: Processes
+    stop: Stop
     training: Training
     loader: TrainingLoader
     sets: Mapping[str, PictureSet]
@@ -77,9 +82,17 @@ class Run:
         )
 
     def validate(self) -> None:
-        """Score all validation sets; training does not notice."""
+        """Score all validation sets; training does not notice.
+
+        It is left where the run is to stop: a resumed run validates again what its state was saved
+        for.
+        """
         begun, val = time.perf_counter(), self.options.val
-        with untouched_random_states(), self.training.judged() as model:
+        with (
+            contextlib.suppress(_LeftError),
+            untouched_random_states(),
+            self.training.judged() as model,
+        ):
             for name, pictures in self.sets.items():
                 scores = validate(
                     model,
@@ -89,11 +102,16 @@ class Run:
                     self.how,
                     processes=self.group,
                     save_to=self._named if val.save_img else None,
+                    seen=self._leave_if_asked,
                     most=val.max_pictures,
                 )
                 self.best.see(scores, self.iteration)
                 self.journal.scores(self.iteration, scores, self.best)
         self.clock.pause(time.perf_counter() - begun)
+
+    def _leave_if_asked(self, picture: str) -> None:
+        if self.stop.is_urgent():
+            raise _LeftError
 
     def _named(self, picture: str) -> Path:
         """Where a validation picture goes."""
@@ -172,7 +190,7 @@ class Run:
 
 @contextlib.contextmanager
 def start_run(
-    options: Options, folders: Folders, group: Processes, auto_resume: bool
+    options: Options, folders: Folders, group: Processes, stop: Stop, auto_resume: bool
 ) -> Iterator[Run]:
     """Put a run together, or together again, and close it at the end.
 
@@ -180,6 +198,7 @@ def start_run(
         options: with a section `train`.
         folders: where it writes.
         group: the processes of the run.
+        stop: whether it is to end early.
         auto_resume: see `train`.
 
     Raises:
@@ -202,6 +221,7 @@ def start_run(
             training.train,
             folders,
             group,
+            stop,
             training,
             _loader(options, training.train, group, seed, state),
             {data.name: validation_set(data) for data in options.datasets_of("val")},

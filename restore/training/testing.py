@@ -9,15 +9,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from restore.atomic import writing
 from restore.datasets.build import validation_set
-from restore.devices import resolve_device
 from restore.errors import UsageError
+from restore.model import Model
 from restore.training.building import build_generator, load_weights
 from restore.training.distributed import Processes
 from restore.training.experiment import results_folder
 from restore.training.options import Options
-from restore.training.validation import Metrics, Scores, how_of, validate, write_scores
+from restore.training.validation import Metrics, PictureSet, Scores, how_of, validate, write_scores
 
 log = logging.getLogger("restore.training")
 
@@ -40,6 +39,23 @@ def test(options: Options, *, root: Path | None = None) -> list[Scores]:
     sets = options.datasets_of("test") or options.datasets_of("val")
     if not sets:
         raise UsageError(f"{options.file}: datasets has no section for a test; add test_1")
+    model = _trained(options)
+    metrics = Metrics(options.val.metrics)
+    data = [(each.name, validation_set(each)) for each in sets]
+    folder = results_folder(options.name, root or Path())
+    found = []
+    for name, pictures in data:
+        begun = time.perf_counter()
+        found.append(_scored(options, model, name, pictures, metrics, folder))
+        means = found[-1].means().items()
+        told = "  ".join(f"{metric} {value:.4f}" for metric, value in means)
+        log.info("%s: %s  (%.1f s)", name, told, time.perf_counter() - begun)
+    write_scores(folder / "scores.csv", found)
+    return found
+
+
+def _trained(options: Options) -> Model:
+    """The network with the weights that the file names, on the device, in eval mode."""
     path = options.path
     if path.pretrain_network_g is None:
         raise UsageError(
@@ -49,38 +65,35 @@ def test(options: Options, *, root: Path | None = None) -> list[Scores]:
     model = build_generator(options.network_g, options.scale)
     load_weights(model.module, path.pretrain_network_g, path.param_key_g, strict=path.strict_load_g)
     model.module.eval()
-    alone = Processes(resolve_device("cpu" if options.num_gpu == 0 else "auto"))
-    model.to(alone.device)
-    metrics, how, val = Metrics(options.val.metrics), how_of(options), options.val
-    data = [(each.name, validation_set(each)) for each in sets]
-    folder = results_folder(options.name, root or Path())
-    found = []
-    for name, pictures in data:
-        bar = tqdm(total=len(pictures), desc=name, unit="picture", disable=None, leave=False)
-        begun = time.perf_counter()
+    return model.to("cpu" if options.num_gpu == 0 else "auto")
 
-        def target(picture: str, name: str = name) -> Path:
-            ending = val.suffix or options.name
-            return folder / "visualization" / name / f"{picture}_{ending}.png"
 
-        def seen(_: str, bar: Any = bar) -> None:
-            bar.update()
+def _scored(
+    options: Options,
+    model: Model,
+    name: str,
+    pictures: PictureSet,
+    metrics: Metrics,
+    folder: Path,
+) -> Scores:
+    """The scores of one set; its pictures are written where the file says so."""
+    val = options.val
+    target = folder / "visualization" / name
+    ending = val.suffix or options.name
+    count = min(len(pictures), val.max_pictures or len(pictures))
+    with tqdm(total=count, desc=name, unit="picture", disable=None, leave=False) as bar:
+        return validate(
+            model,
+            name,
+            pictures,
+            metrics,
+            how_of(options),
+            processes=Processes(model.device),
+            save_to=(lambda picture: target / f"{picture}_{ending}.png") if val.save_img else None,
+            seen=lambda _: _advance(bar),
+            most=val.max_pictures,
+        )
 
-        with bar:
-            scores = validate(
-                model,
-                name,
-                pictures,
-                metrics,
-                how,
-                processes=alone,
-                save_to=target if val.save_img else None,
-                seen=seen,
-                most=val.max_pictures,
-            )
-        told = "  ".join(f"{metric} {value:.4f}" for metric, value in scores.means().items())
-        log.info("%s: %s  (%.1f s)", name, told, time.perf_counter() - begun)
-        found.append(scores)
-    with writing(folder):
-        write_scores(folder / "scores.csv", found)
-    return found
+
+def _advance(bar: tqdm[Any]) -> None:
+    bar.update()

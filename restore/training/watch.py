@@ -129,6 +129,10 @@ class Stop:
             raise KeyboardInterrupt
         self._asked = True
 
+    def is_urgent(self) -> bool:
+        """Whether this process, alone in its run, was asked to stop and need not ask others."""
+        return self._asked and self._processes.words is None
+
     def is_due(self) -> bool:
         """Whether any process was asked to stop, as known one step ago where there are several.
 

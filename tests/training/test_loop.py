@@ -238,6 +238,26 @@ def test_a_signal_saves_and_ends_the_run(
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
+def test_a_signal_in_a_validation_is_obeyed_at_once(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(options, root=tmp_path / "whole")
+    seen: list[str] = []
+    with monkeypatch.context() as patch:
+        leave = Run._leave_if_asked
+
+        def signalled(self: Run, picture: str) -> None:
+            seen.append(picture)
+            os.kill(os.getpid(), signal.SIGTERM)
+            leave(self, picture)
+
+        patch.setattr(Run, "_leave_if_asked", signalled)
+        ended = train(options, root=tmp_path / "cut")
+    assert (ended.iteration, len(seen)) == (4, 1)
+    assert train(options, root=tmp_path / "cut", auto_resume=True).finished
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
 def test_a_full_disk_loses_nothing(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +420,18 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(
     for name in ("parts", "quarters"):
         # sums in another order, over 8 steps
         assert torch.allclose(losses[name], losses["large"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", ["checkpointing", "channels_last"])
+def test_what_saves_memory_or_time_changes_no_result(
+    options: Options, tmp_path: Path, setting: str
+) -> None:
+    sgd = OptimOptions(type="SGD", lr=0.1)
+    for name, given in (("plain", {}), ("other", {setting: True})):
+        train(changed(options, optim_g=sgd, **given), root=tmp_path / name)
+    a, b = (outcome(tmp_path / name)["weights"]["params"] for name in ("plain", "other"))
+    for name, value in a.items():
+        assert torch.allclose(value, b[name], rtol=0, atol=1e-6), name
 
 
 def test_a_sum_of_losses_is_accumulated_as_a_sum(options: Options, tmp_path: Path) -> None:

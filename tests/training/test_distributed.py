@@ -1,0 +1,183 @@
+"""Two processes train as one with the double batch does, and resume as exactly."""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import NETWORK, changed, draw_pictures, tiny_options
+
+from restore.errors import UsageError
+from restore.training.distributed import processes
+from restore.training.loop import train
+from restore.training.model import Training
+from restore.training.options import DistOptions, ModelKind, NetworkOptions, Options
+from restore.training.states import read_state
+from restore.training.train_options import GANOptions, OptimOptions
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+
+def in_processes(count: int, work: Callable[[], object]) -> None:
+    """Do something in `count` processes as torchrun would start them."""
+    with socket.socket() as finder:
+        finder.bind(("127.0.0.1", 0))
+        port = finder.getsockname()[1]
+    children = []
+    for rank in range(count):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.environ |= {
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "WORLD_SIZE": str(count),
+                    "LOCAL_WORLD_SIZE": str(count),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port),
+                }
+                work()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        children.append(child)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert ended == [0] * count
+
+
+def run_of(folder: Path, batch: int, **train_options: Any) -> Options:
+    """No dropped paths, which each process draws for itself; steps in proportion to gradients."""
+    options = tiny_options(folder, batch=batch, **train_options)
+    arguments = {**NETWORK, "drop_path_rate": 0.0}
+    options = replace(options, network_g=NetworkOptions(type="SwinIR", arguments=arguments))
+    return changed(options, optim_g=OptimOptions(type="SGD", lr=0.1, momentum=0.9))
+
+
+def results(root: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """The losses of all lines, and the last weights and averages."""
+    folder = root / "experiments" / "tiny"
+    lines = (folder / "train.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    column = names.index("l_pix" if "l_pix" in names else "l_g_pix")
+    weights = torch.load(folder / "models" / "net_g_latest.pth", weights_only=True)
+    flat = {f"{key}.{name}": value for key, part in weights.items() for name, value in part.items()}
+    return [float(line.split(",")[column]) for line in lines[1:]], flat
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    draw_pictures(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_with_the_double_batch(pictures: Path, strategy: Any) -> None:
+    train(run_of(pictures, 4), root=pictures / "one")
+    options = replace(run_of(pictures, 2), dist_params=DistOptions(strategy=strategy))
+    in_processes(2, lambda: train(options, launcher="pytorch", root=pictures / "two"))
+    losses, weights = results(pictures / "one")
+    losses_of_two, weights_of_two = results(pictures / "two")
+    # sums in another order, over 8 steps
+    assert losses_of_two == pytest.approx(losses, rel=1e-5)
+    assert list(weights) == list(weights_of_two)
+    for name, value in weights.items():
+        assert torch.allclose(value, weights_of_two[name], rtol=0, atol=2e-6), name
+    scores = [(pictures / n / "experiments/tiny/val.csv").read_text() for n in ("one", "two")]
+    assert len(scores[0].splitlines()) == len(scores[1].splitlines()) == 5
+
+
+def test_accumulation_in_two_processes_is_the_larger_batch_too(pictures: Path) -> None:
+    train(run_of(pictures, 4), root=pictures / "one")
+    options = run_of(pictures, 1, accum_iter=2)
+    in_processes(2, lambda: train(options, launcher="pytorch", root=pictures / "two"))
+    weights, weights_of_two = results(pictures / "one")[1], results(pictures / "two")[1]
+    for name, value in weights.items():
+        assert torch.allclose(value, weights_of_two[name], rtol=0, atol=2e-6), name
+
+
+def test_two_processes_play_the_game_as_one(pictures: Path) -> None:
+    sgd = OptimOptions(type="SGD", lr=0.01)
+    for count, batch in ((1, 4), (2, 2)):
+        options = replace(
+            run_of(pictures, batch),
+            kind=ModelKind(gan=True),
+            network_d=NetworkOptions(
+                type="UNetDiscriminatorSN", arguments={"num_in_ch": 3, "num_feat": 4}
+            ),
+        )
+        options = changed(options, gan_opt=GANOptions(loss_weight=0.1), optim_d=sgd)
+        root = pictures / str(count)
+
+        def run(options: Options = options, root: Path = root, count: int = count) -> None:
+            train(options, launcher="none" if count == 1 else "pytorch", root=root)
+
+        in_processes(count, run)
+    one, two = (
+        torch.load(pictures / n / "experiments/tiny/models/net_d_latest.pth", weights_only=True)
+        for n in ("1", "2")
+    )
+    for name, value in one["params"].items():
+        assert torch.allclose(value, two["params"][name], rtol=0, atol=2e-6), name
+    for name, value in results(pictures / "1")[1].items():
+        assert torch.allclose(value, results(pictures / "2")[1][name], rtol=0, atol=2e-6), name
+
+
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_two_processes_resume_exactly(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, strategy: Any
+) -> None:
+    options = tiny_options(pictures)  # paths are dropped, differently in each process
+    options = replace(options, dist_params=DistOptions(strategy=strategy))
+    whole, cut = pictures / "whole", pictures / "cut"
+    in_processes(2, lambda: train(options, launcher="pytorch", root=whole))
+
+    def stopped() -> None:
+        step = Training.step
+
+        def signalled(self: Training, batches: Any, number: int) -> Any:
+            if number == 4 and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), 15)  # one process alone is told
+            return step(self, batches, number)
+
+        monkeypatch.setattr(Training, "step", signalled)
+        ended = train(options, launcher="pytorch", root=cut)
+        assert (ended.iteration, ended.finished) == (5, False)
+
+    in_processes(2, stopped)
+    in_processes(2, lambda: train(options, launcher="pytorch", root=cut, auto_resume=True))
+    assert results(whole)[0] == results(cut)[0]
+    for name, value in results(whole)[1].items():
+        assert torch.equal(value, results(cut)[1][name]), name
+    states = [
+        read_state(root / "experiments/tiny/training_states/8.state") for root in (whole, cut)
+    ]
+    for a, b in zip(states[0]["each"], states[1]["each"], strict=True):
+        assert torch.equal(a["random"]["torch"], b["random"]["torch"])
+
+
+def test_a_state_of_one_process_serves_two(pictures: Path) -> None:
+    options = run_of(pictures, 2)
+    train(changed(options, total_iter=3), root=pictures)
+    in_processes(2, lambda: train(options, launcher="pytorch", root=pictures, auto_resume=True))
+    assert read_state(pictures / "experiments/tiny/training_states/8.state")["iter"] == 8
+
+
+def test_torchrun_has_to_have_started_the_processes() -> None:
+    with (
+        pytest.raises(UsageError, match="was not started by torchrun"),
+        processes("pytorch", 0, DistOptions()),
+    ):
+        pass
