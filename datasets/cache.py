@@ -11,8 +11,9 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,10 @@ _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 _STATE, _OFFSET, _ROWS, _COLUMNS, _CHANNELS, _KIND = range(6)
 _ABSENT, _COMING, _THERE = 0, 1, 2
 _ALIGN = 64
+
+
+# how reading processes start; macOS has fork too, but its libraries do not survive it
+START_METHOD: Literal["fork", "spawn"] = "fork" if sys.platform == "linux" else "spawn"
 
 
 class PictureCache:
@@ -40,10 +45,7 @@ class PictureCache:
         self._open()
 
     def _open(self) -> None:
-        # fork, where there is one, is how the loader starts its processes
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("fork" if "fork" in methods else None)
-        self._lock = context.Lock()
+        self._lock = multiprocessing.get_context(START_METHOD).Lock()
         head = 8 * (1 + 6 * self._slots)
         self._start = -(-head // _ALIGN) * _ALIGN
         try:

@@ -9,7 +9,6 @@ Shape letters: B pictures, C channels, h, w rows and columns of lq, s scale.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import random
 import signal
 import warnings
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from restore.datasets.augment import mixup
+from restore.datasets.cache import START_METHOD
 from restore.datasets.patches import HostBatch, PatchSet, check_gt_size
 from restore.datasets.realesrgan import cut_out, degrade, sharpened
 from restore.datasets.sampler import Draw, Stage, StreamSampler, batch_generator
@@ -163,9 +163,6 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         sampler, workers = self._sampler(), self.settings.workers
-        methods = multiprocessing.get_all_start_methods()
-        # forked processes share the cache; where there is no fork, each has its own
-        context = ("fork" if "fork" in methods else "spawn") if workers else None
         with warnings.catch_warnings():
             # the number asked for is obeyed; official option files ask for many
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
@@ -177,7 +174,7 @@ class TrainingLoader:
                 pin_memory=self.device.type == "cuda",
                 worker_init_fn=functools.partial(_begin_worker, self.data.seed),
                 prefetch_factor=self.settings.prefetch if workers else None,
-                multiprocessing_context=context,
+                multiprocessing_context=START_METHOD if workers else None,
                 # of its own: PyTorch would take a number of the training's random state
                 generator=torch.Generator().manual_seed(self.data.seed),
             )
@@ -254,6 +251,7 @@ def _as_it_is(batch: Any) -> Any:
 def _begin_worker(seed: int, worker: int) -> None:
     """Make a reading process harmless: no threads of its own, no part in signals, seeded."""
     cv2.setNumThreads(0)
+    # a second thread would be waited for in OpenMP's pool, which a fork does not bring along
     torch.set_num_threads(1)
     # Ctrl-C reaches all processes of a terminal, and the training one decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -9,10 +9,10 @@ import pickle
 import numpy as np
 import pytest
 
-from restore.datasets.cache import PictureCache
+from restore.datasets.cache import START_METHOD, PictureCache
 from restore.errors import UsageError
 
-FORKS = "fork" in multiprocessing.get_all_start_methods()
+FORKS = START_METHOD == "fork"
 
 
 def picture(seed: int, shape: tuple[int, int, int] = (5, 7, 3)) -> np.ndarray:
