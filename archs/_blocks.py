@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from restore.kernels.depthwise_gelu import depthwise_gelu
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import mlp
 from restore.kernels.norm_linear import norm_linear
@@ -184,7 +185,8 @@ class ConvMlp(Mlp):
     ) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
         hidden = project(x, norm, self.fc1, gelu=True)
-        hidden = hidden + on_map(cast(nn.Module, self.dwconv.depthwise_conv), hidden)
+        conv = cast(nn.Conv2d, cast(nn.Sequential, self.dwconv.depthwise_conv)[0])
+        hidden = depthwise_gelu(hidden, conv.weight, conv.bias, residual=True)
         return self._narrow(hidden, x if residual else None)
 
 

@@ -29,6 +29,7 @@ from restore.archs._blocks import (
     ResidualGroup,
     body_conv,
     hidden_features,
+    project,
     project_onto,
     round_up,
 )
@@ -128,13 +129,16 @@ class DictionaryBranch(nn.Module):
         self.wk = nn.Linear(dim, config.reducted_dim, bias=bias)
         self.wv = nn.Linear(dim, dim, bias=bias)
 
-    def forward(self, x: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, n, C] and [B, M, C] to [B, n, C] and the similarity [B, n, M]."""
+    def forward(
+        self, x: Tensor, dictionary: Tensor, norm: nn.LayerNorm | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[B, n, C], which goes through the norm first, and [B, M, C] to [B, n, C] and the
+        similarity [B, n, M]."""
         v = self.wv(dictionary)
         # what is most similar decides the groups of tokens, so no half precision here
         with full_precision(x):
             dtype = self.wq.weight.dtype
-            q, k = self.wq(x.to(dtype)), self.wk(dictionary.to(dtype))
+            q, k = project(x.to(dtype), norm, self.wq), self.wk(dictionary.to(dtype))
         return dictionary_attention(q, k, v, self.scale)
 
 
@@ -182,9 +186,8 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor]:
         """[B, H, W, C] and [B, M, C] to the same."""
         size = x.shape[1:3]
-        normal = self.norm1(x)
-        qkv = self.wqkv(normal)
-        from_entries, similarity = self.attn_atd(normal.flatten(1, 2), dictionary)
+        qkv = project(x, self.norm1, self.wqkv)
+        from_entries, similarity = self.attn_atd(x.flatten(1, 2), dictionary, self.norm1)
         others = self.attn_aca(from_entries, qkv.flatten(1, 2), similarity.argmax(-1))
         x = self.attn_win(x, qkv) + others.unflatten(1, size)
         x = self.convffn.add_to(x, self.norm2)

@@ -44,6 +44,7 @@ from restore.archs._spec import (
     shape_of,
 )
 from restore.archs._swin import TABLE, WindowAttention, read_window, stored_index
+from restore.kernels.depthwise_gelu import depthwise_gelu
 
 STEPS = range(4)  # down, and up again
 STAGES = (*(f"encoderlayer_{k}" for k in STEPS), "conv", *(f"decoderlayer_{k}" for k in STEPS))
@@ -158,10 +159,8 @@ class SplitAttention(WindowAttention):
 
 
 class LeFF(FeedForward):
-    """Locally-enhanced feed-forward network (section 3.2): [B, H, W, C] to [B, H, W, C].
-
-    An MLP with a depthwise 3x3 convolution and another GELU between its layers.
-    """
+    """Locally-enhanced feed-forward network (section 3.2): an MLP with a depthwise 3x3 convolution
+    and another GELU between its layers."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -174,7 +173,8 @@ class LeFF(FeedForward):
     ) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
         first, last = cast(nn.Linear, self.linear1[0]), cast(nn.Linear, self.linear2[0])
-        hidden = on_map(self.dwconv, project(x, norm, first, gelu=True))
+        hidden, conv = project(x, norm, first, gelu=True), cast(nn.Conv2d, self.dwconv[0])
+        hidden = depthwise_gelu(hidden, conv.weight, conv.bias, residual=False)
         return project_onto(x if residual else None, last, hidden)
 
 

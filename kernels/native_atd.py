@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from restore.kernels import atd_reference, native_library
+from restore.kernels import atd_reference, native_calls
 from restore.kernels.native_library import library
 from restore.kernels.native_weights import LOG2_E
 from restore.kernels.precision import autocast_dtype
@@ -27,7 +27,7 @@ def category_attention(
     size, _ = atd_reference.group_sizes(n, category_size)
     order = atd_reference.stable_order(category).contiguous()
     out = qkv.new_empty(b, n, c3 // 3)
-    argument = native_library.Groups(
+    argument = native_calls.Groups(
         *(qkv.data_ptr(), out.data_ptr(), order.data_ptr()),
         *out.shape,
         num_heads,
@@ -48,7 +48,7 @@ def dictionary_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> tupl
     sharpness = (1 + scale.clamp(0, 1) * math.log(entries)) * LOG2_E
     key = (F.normalize(k, dim=-1) * sharpness[:, None]).mT.contiguous()
     similarity, out = q.new_empty(b, n, entries), q.new_empty(b, n, channels)
-    argument = native_library.Dictionary(
+    argument = native_calls.Dictionary(
         *(x.data_ptr() for x in (q, key, v, similarity, out)),
         *(b, n, entries, compared, channels),
     )
@@ -62,7 +62,7 @@ def refine_dictionary(given: Sequence[Tensor], eps: float) -> Tensor:
     dictionary, x, similarity, weight, bias, sigma = (t.float().contiguous() for t in given)
     b, entries, channels = dictionary.shape
     out = x.new_empty(b, entries, channels)
-    argument = native_library.Refinement(
+    argument = native_calls.Refinement(
         *(t.data_ptr() for t in (similarity, x, dictionary, weight, bias, sigma, out)),
         *(b, x.shape[1], entries, channels),
         eps,

@@ -16,9 +16,10 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from restore.kernels.dispatch import Path
+from restore.kernels.native_calls import Depthwise, Dictionary, Groups, Refinement
 from restore.kernels.precision import autocast_dtype
 
-ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures follow
+ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures are here and in native_calls
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
@@ -141,58 +142,6 @@ class Tokens(Structure):
     )
 
 
-class Groups(Structure):
-    """A call of `restore_groups`."""
-
-    _fields_ = (
-        ("qkv", c_void_p),
-        ("out", c_void_p),
-        ("order", c_void_p),
-        ("images", c_int64),
-        ("tokens", c_int64),
-        ("channels", c_int64),
-        ("heads", c_int64),
-        ("size", c_int64),
-        ("scale", c_float),
-    )
-
-
-class Dictionary(Structure):
-    """A call of `restore_dictionary`."""
-
-    _fields_ = (
-        ("query", c_void_p),
-        ("key", c_void_p),
-        ("value", c_void_p),
-        ("similarity", c_void_p),
-        ("out", c_void_p),
-        ("images", c_int64),
-        ("tokens", c_int64),
-        ("entries", c_int64),
-        ("compared", c_int64),
-        ("channels", c_int64),
-    )
-
-
-class Refinement(Structure):
-    """A call of `restore_refinement`."""
-
-    _fields_ = (
-        ("similarity", c_void_p),
-        ("x", c_void_p),
-        ("dictionary", c_void_p),
-        ("weight", c_void_p),
-        ("bias", c_void_p),
-        ("sigma", c_void_p),
-        ("out", c_void_p),
-        ("images", c_int64),
-        ("tokens", c_int64),
-        ("entries", c_int64),
-        ("channels", c_int64),
-        ("eps", c_float),
-    )
-
-
 class Library:
     """The library for one instruction set.
 
@@ -280,6 +229,7 @@ def _declare(functions: ctypes.CDLL) -> None:
         "restore_groups": [c_int64, POINTER(Groups), c_int64],
         "restore_dictionary": [c_int64, POINTER(Dictionary), c_int64],
         "restore_refinement": [c_int64, POINTER(Refinement), c_int64],
+        "restore_depthwise": [c_int64, POINTER(Depthwise), c_int64],
     }.items():
         function = getattr(functions, name)
         function.restype, function.argtypes = c_int64, arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from restore.kernels.windows import (
     ALL,
@@ -214,3 +215,12 @@ def channel_correlation(qv: Tensor, window_size: Size) -> Tensor:
     q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [B * n, N, C / 2] each
     correlation = q.transpose(-2, -1) @ v / q.shape[1]  # [B * n, C / 2, C / 2]
     return window_reverse(v @ correlation.transpose(-2, -1), window_size, h, w)
+
+
+def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, residual: bool) -> Tensor:
+    """A convolution of each channel and a GELU; see `depthwise_gelu.depthwise_gelu`."""
+    padding = [side // 2 for side in weight.shape[2:]]
+    # the permutations only rename axes
+    z = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=padding, groups=x.shape[-1])
+    y = F.gelu(z).permute(0, 2, 3, 1)
+    return x + y if residual else y

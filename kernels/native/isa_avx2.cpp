@@ -16,13 +16,14 @@
 #define LANES 8
 #define ISA avx2
 #include "operations.h"
+#include "depthwise.h"
 #include "dictionary.h"
 #include "groups.h"
 
 namespace restore_native {
 static const Operations operations{avx2::PANEL, avx2::pack, avx2::digest, avx2::branch, avx2::attention,
                                    avx2::tokens, avx2::groups, avx2::dictionary,
-                                   avx2::refinement};
+                                   avx2::refinement, avx2::depthwise};
 const Operations *const AVX2 = &operations;
 }  // namespace restore_native
 

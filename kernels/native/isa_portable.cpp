@@ -2,12 +2,13 @@
 #define LANES 4
 #define ISA portable
 #include "operations.h"
+#include "depthwise.h"
 #include "dictionary.h"
 #include "groups.h"
 
 namespace restore_native {
 static const Operations operations{portable::PANEL, portable::pack, portable::digest, portable::branch,
                                    portable::attention, portable::tokens, portable::groups, portable::dictionary,
-                                   portable::refinement};
+                                   portable::refinement, portable::depthwise};
 const Operations *const PORTABLE = &operations;
 }  // namespace restore_native

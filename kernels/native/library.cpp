@@ -73,3 +73,7 @@ int64_t restore_dictionary(int64_t isa, const RestoreDictionary *call, int64_t t
 int64_t restore_refinement(int64_t isa, const RestoreRefinement *call, int64_t threads) {
     return exact_of(isa)->refinement(call, threads);
 }
+
+int64_t restore_depthwise(int64_t isa, const RestoreDepthwise *call, int64_t threads) {
+    return exact_of(isa)->depthwise(call, threads);
+}

@@ -128,6 +128,17 @@ typedef struct {
     float eps;
 } RestoreRefinement;
 
+/* gelu(depthwise convolution) of maps, and the maps added to it. */
+typedef struct {
+    const float *x;              /* [images, height, width, channels] */
+    float *out;
+    const float *weight;         /* [kernel_height, kernel_width, channels], odd sides */
+    const float *bias;           /* [channels], or NULL */
+    int64_t images, height, width, channels;
+    int64_t kernel_height, kernel_width;
+    int64_t residual;            /* whether x is added */
+} RestoreDepthwise;
+
 /* Instruction sets, by number: 0 portable, 1 AVX2 with FMA, 2 AVX-512; 3 AVX-512 that multiplies
    bfloat16, which is never the best. */
 RESTORE_API int64_t restore_abi(void);
@@ -151,6 +162,7 @@ RESTORE_API int64_t restore_dictionary(
     int64_t isa, const RestoreDictionary *call, int64_t threads);
 RESTORE_API int64_t restore_refinement(
     int64_t isa, const RestoreRefinement *call, int64_t threads);
+RESTORE_API int64_t restore_depthwise(int64_t isa, const RestoreDepthwise *call, int64_t threads);
 
 #ifdef __cplusplus
 }

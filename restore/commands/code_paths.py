@@ -10,6 +10,7 @@ from torch import Tensor
 from restore.kernels import (
     category_attention,
     channel_correlation,
+    depthwise_gelu,
     dictionary_attention,
     linear_residual,
     mlp,
@@ -77,6 +78,7 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
         norm_linear.OP: with_native(linear, x),
         linear_residual.OP: with_native(residual, x),
         mlp.OP: with_native(linear, x),
+        depthwise_gelu.OP: depthwise_gelu.refusals(x, empty(12, 1, 3, 3)),
         self_correlation.OP: self_correlation.refusals(x),
         spatial_correlation.OP: spatial_correlation.refusals(x),
         channel_correlation.OP: channel_correlation.refusals(x),

@@ -28,7 +28,9 @@ sys.path.append(str(Path(__file__).parents[1] / "kernels"))
 
 import interpreted
 
-OPS = (  # the modules that choose a path; `linear_residual` and `mlp` do as `norm_linear` does
+# The modules that choose a path. `linear_residual` and `mlp` do as `norm_linear` does, and
+# `depthwise_gelu` has no Triton kernel.
+OPS = (
     "category_attention",
     "channel_correlation",
     "dictionary_attention",
