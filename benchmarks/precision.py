@@ -35,6 +35,7 @@ from restore.upscaling.pixels import AnyArray
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
 PAGE = Path(__file__).parents[1] / "docs" / "precision.md"
+COSTS = Path(__file__).parents[1] / "restore" / "precision.json"  # that `--fast` reads
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -112,7 +113,8 @@ def score(y: Tensor, high: AnyArray, scale: int) -> float:
 def table(results: list[dict[str, Any]]) -> str:
     """A row for each measured model, and one for each family without any."""
     lines = [
-        "| family | model (weights) | device | float32 | fp16 | bf16 | largest value | layer |",
+        "| family | model (weights) | device | float32 | fp16 | bf16 | largest activation "
+        "| layer |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for family in dict.fromkeys(spec.family for spec in ARCHS):
@@ -142,6 +144,13 @@ def write_page(results: list[dict[str, Any]], page: Path = PAGE) -> None:
     text = page.read_text(encoding="utf-8")
     before, after = text.split(begin)[0], text.split(end)[1]
     page.write_text(f"{before}{begin}{table(results)}{end}{after}", encoding="utf-8")
+
+
+def write_costs(results: list[dict[str, Any]], path: Path = COSTS) -> None:
+    """Put what the package itself needs into its file."""
+    keys = ("family", "model", "weights", "data", "device", "fp32_db", "bf16_db")
+    rows = [{key: row[key] for key in keys} for row in results]
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -182,6 +191,7 @@ def main() -> None:
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     if args.out == RESULTS:
         write_page(results)
+        write_costs(results)
     print({key: value for key, value in found.items() if key not in ("rows", "machine")})
 
 

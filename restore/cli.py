@@ -154,6 +154,9 @@ def _check_together(options: argparse.Namespace) -> None:
         raise UsageError("-n names a built-in model and --model_path a file; give one of them")
     if options.fp32 and options.dtype not in ("auto", "fp32"):
         raise UsageError(f"--fp32 and --dtype {options.dtype} contradict each other; give one")
+    if options.fast and (options.fp32 or options.dtype != "auto"):
+        given = "--fp32" if options.fp32 else f"--dtype {options.dtype}"
+        raise UsageError(f"--fast chooses the arithmetic, and so does {given}; give one of them")
     if options.quiet and options.verbose:
         raise UsageError("-q and -v contradict each other; give one")
     if options.padding == "published" and (options.tile not in ("auto", 0) or options.verify_tiles):
@@ -217,6 +220,11 @@ def _model(options: argparse.Namespace, screen: Screen) -> Model:
             model = load_builtin(wanted, device=options.device, dtype=dtype)
     for warning in caught:
         screen.say(f"note: {warning.message}")
+    if options.fast:
+        from restore.commands.fast import fast_dtype
+
+        model.dtype, why = fast_dtype(model)
+        screen.say(f"note: {why}")
     if model.device.type == "cpu" and dtype_name(model.dtype) == "fp16":
         screen.say("note: fp16 is slower than fp32 on most CPUs; leave --dtype out, or try bf16")
     return model

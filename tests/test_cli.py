@@ -286,6 +286,18 @@ def test_half_precision_is_said_and_changes_the_result(run: Run) -> None:
     assert not np.array_equal(half, full)
 
 
+def test_the_fast_arithmetic_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw("a.png")
+    monkeypatch.setattr("restore.commands.fast.bfloat16_refuses", lambda: None)
+    out = run("a.png", "--fast")[1]
+    assert "--fast takes bf16, which cost SwinIR" in out
+    assert "bf16, cpu" in out
+    monkeypatch.setattr("restore.commands.fast.bfloat16_refuses", lambda: "it cannot")
+    out = run("a.png", "--fast")[1]
+    assert "--fast stays in fp32: it cannot" in out
+    assert "fp32, cpu" in out
+
+
 def test_config_overrules_the_weights(run: Run) -> None:
     draw("a.png")
     run("a.png", "-o", "plain")
@@ -444,6 +456,8 @@ def test_control_c_ends_cleanly(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (["a.png", "-o", "/dev/null/x"], "-o /dev/null/x: /dev/null is a file; name a folder"),
         (["a.png", "--suffix", "a/b"], "it goes into file names"),
         (["a.png", "--fp32", "--dtype", "fp16"], "contradict each other"),
+        (["a.png", "--fast", "--fp32"], "--fast chooses the arithmetic, and so does --fp32"),
+        (["a.png", "--fast", "--dtype", "bf16"], "and so does --dtype bf16; give one of them"),
         (["a.png", "-q", "-v"], "contradict each other"),
         (["a.png", "-n", "x4"], "give one of them"),
         (["a.png", "--device", "cuda:77"], "device 'cuda:77' is not here; there is"),

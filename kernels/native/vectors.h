@@ -69,8 +69,8 @@ INLINE Vector exp2_below_zero(Vector x) {
     const Vector magic = splat(12582912.0f);
     const Vector rounded = x + magic;
     const Vector p = exp2_near_zero(x - (rounded - magic));
-    const Integers exponent = reinterpret_cast<Integers>(rounded) << 23;
-    return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + exponent);
+    const Words exponent = reinterpret_cast<Words>(rounded) << 23;
+    return reinterpret_cast<Vector>(reinterpret_cast<Words>(p) + exponent);
 #endif
 }
 

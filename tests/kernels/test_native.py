@@ -555,11 +555,16 @@ def test_threads_change_nothing(two_threads: None) -> None:
         assert torch.equal(THREADED.run("native")(*tensors), wanted)
 
 
-def test_several_python_threads(two_threads: None) -> None:
+def test_several_python_threads(two_threads: None, isa: int) -> None:
     tensors = list(THREADED.draw(torch.float32).values())
     wanted = THREADED.run("native")(*tensors)
+
+    def run(_: int) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=isa == BFLOAT16):  # not inherited
+            return THREADED.run("native")(*tensors)
+
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: THREADED.run("native")(*tensors), range(40)))
+        found = list(pool.map(run, range(40)))
     assert all(torch.equal(one, wanted) for one in found)
 
 

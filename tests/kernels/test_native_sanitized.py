@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(sys.platform != "linux", reason="looks for the sanitizers of GCC on Linux"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
 ]
@@ -20,14 +22,24 @@ HERE = Path(__file__).parent
 TESTS = ("test_native.py", "test_native_atd.py", "test_depthwise_gelu.py")
 
 
-def compiled(root: Path, out: Path, *arguments: str | Path) -> Path:
-    """What becomes of the library's sources with more arguments of the compiler."""
-    sources = sorted((root / "kernels" / "native").glob("*.cpp"))
-    command = ["g++", *FLAGS, "-I", root / "kernels" / "native", *arguments, *sources, "-o", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "cannot find" in done.stderr:
-        pytest.skip("needs the sanitizers of g++")
-    assert done.returncode == 0, done.stderr
+def compiled(root: Path, out: Path, flags: tuple[str, ...], *more: Path) -> Path:
+    """What becomes of the library's sources, and of more, with more flags of the compiler."""
+    folder = root / "kernels" / "native"
+
+    def compile_one(source: Path) -> Path:
+        made = out.with_name(f"{source.stem}.o")
+        run("-I", folder, "-fPIC", "-c", source, "-o", made)
+        return made
+
+    def run(*arguments: str | Path) -> None:
+        command = ["g++", *FLAGS, *flags, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if "cannot find" in done.stderr:
+            pytest.skip("needs the sanitizers of g++")
+        assert done.returncode == 0, done.stderr
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        run(*pool.map(compile_one, [*sorted(folder.glob("*.cpp")), *more]), "-o", out)
     return out
 
 
@@ -39,8 +51,8 @@ def runtime(name: str) -> str:
 
 def test_addresses_and_arithmetic(root: Path, tmp_path: Path) -> None:
     """Every test of the kernels once more, with a library that looks at each step."""
-    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-shared", "-fPIC")
-    library = compiled(root, tmp_path / "native.so", *flags)
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-shared")
+    library = compiled(root, tmp_path / "native.so", flags)
     run = (
         "import pathlib, sys, pytest\n"
         "from restore.kernels import native_library\n"
@@ -69,7 +81,7 @@ def test_addresses_and_arithmetic(root: Path, tmp_path: Path) -> None:
 
 
 def test_threads(root: Path, tmp_path: Path) -> None:
-    flags = ("-fsanitize=thread", HERE / "native_threads.cpp")
-    program = compiled(root, tmp_path / "threads", *flags)
+    source = HERE / "native_threads.cpp"
+    program = compiled(root, tmp_path / "threads", ("-fsanitize=thread",), source)
     done = subprocess.run([program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
