@@ -55,7 +55,9 @@ def lmdb_module() -> ModuleType:
     return module
 
 
-_open: dict[tuple[int, Path], Any] = {}  # by process: an environment must not pass a fork
+# Open transactions. They pass a fork: read-only and without locks, one is no more than a mapped
+# file, and lmdb would refuse to open the same one again in the child.
+_open: dict[Path, Any] = {}
 
 
 def stored_value(path: Path, key: str) -> memoryview:
@@ -65,7 +67,7 @@ def stored_value(path: Path, key: str) -> memoryview:
         ImageError: the data base cannot be opened, or has no such key.
         UsageError: the package lmdb is not installed.
     """
-    lmdb, place = lmdb_module(), (os.getpid(), path)
+    lmdb, place = lmdb_module(), path.resolve()
     if place not in _open:
         try:
             environment = lmdb.open(

@@ -17,7 +17,8 @@ from PIL import Image
 from restore.datasets.blur_kernels import KernelRound
 from restore.datasets.cache import START_METHOD
 from restore.datasets.images import read_entry
-from restore.datasets.listing import Entry, folder_entries
+from restore.datasets.listing import Entry, database_entries, folder_entries
+from restore.datasets.lmdb_store import write_database
 from restore.datasets.loader import (
     LoaderSettings,
     LoaderState,
@@ -216,6 +217,23 @@ def test_processes_share_the_cache(entries: list[Entry]) -> None:
     take(data, 8, replace(SETTINGS, workers=2))
     expected = sum(-(-read_entry(entry).nbytes // 64) * 64 for entry in entries)
     assert data._cache.used == expected
+
+
+def test_a_data_base_that_this_process_has_open_is_read_by_others(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lmdb")
+    write_database(tmp_path / "x.lmdb", [entry.path for entry in entries])
+    monkeypatch.chdir(tmp_path)
+    stored = [
+        *database_entries(tmp_path / "x.lmdb"),
+        *database_entries(Path("x.lmdb")),  # the same by another name
+    ]
+    alone = take(noisy(stored, cache=0), 4)
+    for first, second in zip(
+        alone, take(noisy(stored, cache=0), 4, replace(SETTINGS, workers=2)), strict=True
+    ):
+        assert_same(first, second)
 
 
 @pytest.mark.slow
