@@ -17,7 +17,6 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from restore.devices import resolve_device
@@ -99,6 +98,13 @@ class Processes:
     def spread(self, network: nn.Module) -> nn.Module:
         """The same network, each process with a part of its parameters, where that is asked for."""
         if self.is_sharded:
+            try:
+                from torch.distributed.fsdp import fully_shard
+            except ImportError as error:
+                raise UsageError(
+                    f"dist_params: strategy fsdp needs PyTorch 2.6 or newer, and this is "
+                    f"{torch.__version__}; use ddp"
+                ) from error
             # the groups of blocks of the Swin family: a group is whole only while it computes
             for group in getattr(network, "layers", ()):
                 fully_shard(group)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from restore.training.sharding import is_spread
 
 
 class Average:
@@ -33,5 +36,5 @@ class Average:
 
 def _local(module: nn.Module) -> list[Tensor]:
     """The parameters, or this process's part of them where they are spread over several."""
-    tensors = [parameter.detach() for parameter in module.parameters()]
-    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    tensors: list[Any] = [parameter.detach() for parameter in module.parameters()]
+    return [tensor.to_local() if is_spread(tensor) else tensor for tensor in tensors]

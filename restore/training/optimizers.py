@@ -23,6 +23,7 @@ def build_optimizer(
         fused: False for parameters that are spread over processes, whose form is another.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    fused = fused and all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
     lr, decay = options.lr, options.weight_decay
     if options.type == "SGD":
         return torch.optim.SGD(

@@ -12,20 +12,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(value: Tensor) -> Tensor:
     """A tensor in one piece on the CPU; what lies there already is not copied."""
-    value = value.detach()
-    return (value.full_tensor() if isinstance(value, DTensor) else value).cpu()
+    spread: Any = value.detach()
+    joined: Tensor = spread.full_tensor() if is_spread(value) else spread
+    return joined.cpu()
+
+
+def is_spread(value: Tensor) -> bool:
+    """Whether each process has a part of a tensor: a DTensor, which not every PyTorch has."""
+    return hasattr(value, "full_tensor")
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, spread as another of its shape is."""
-    if isinstance(like, DTensor) and value.shape == like.shape:
-        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
-    return value
+    if not is_spread(like) or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
 def full_state(network: nn.Module) -> dict[str, Tensor]:

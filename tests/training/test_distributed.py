@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -181,3 +183,33 @@ def test_torchrun_has_to_have_started_the_processes() -> None:
         processes("pytorch", 0, DistOptions()),
     ):
         pass
+
+
+OPTION_FILE = """
+name: tiny
+model_type: SRModel
+scale: 2
+num_gpu: 0
+manual_seed: 1
+datasets:
+  train: {{name: drawn, type: SingleHRDataset, dataroot_gt: {gt}, gt_size: 16,
+    batch_size_per_gpu: 1}}
+network_g: {{type: SwinIR, upscale: 2, window_size: 4, depths: [1], embed_dim: 8, num_heads: [2],
+  mlp_ratio: 2, upsampler: pixelshuffledirect}}
+train:
+  total_iter: 3
+  optim_g: {{type: Adam, lr: 1e-3}}
+  pixel_opt: {{type: L1Loss}}
+logger: {{use_tb_logger: false, print_freq: 1}}
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_starts_two_processes(pictures: Path, root: Path) -> None:
+    (pictures / "tiny.yml").write_text(OPTION_FILE.format(gt=pictures / "gt"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m"]
+    command += ["restore.train", "-opt", "tiny.yml", "--launcher", "pytorch"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=pictures, env=environment, check=True, timeout=200)
+    state = read_state(pictures / "experiments/tiny/training_states/3.state")
+    assert state["loader"] == {"position": 6, "batches": 3} and len(state["each"]) == 2
