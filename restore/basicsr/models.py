@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.models.realesrnet_model import RealESRNetModel
@@ -20,9 +19,7 @@ from restore.basicsr.networks import network_type, put
 from restore.errors import UsageError
 from restore.model import Model
 from restore.padding import Padding
-from restore.upscaling import upscale
-
-CHOP = (200, 16)  # tile and tile_pad of `use_chop: true`, as its authors' parts are
+from restore.training.whole_pictures import CHOP, How, restored_batch
 
 
 class RestoreModel(SRModel):  # type: ignore[misc]  # BasicSR has no types
@@ -75,20 +72,8 @@ class RestoreModel(SRModel):  # type: ignore[misc]  # BasicSR has no types
 
     def _restored(self, model: Model, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, H * s, W * s]."""
-        if not self._tile and not self._tta:
-            return model(x, padding=self.padding)
-        large = [
-            upscale(
-                image.permute(1, 2, 0).cpu().numpy(),
-                model,
-                tile=self._tile,
-                tile_pad=self._tile_pad,
-                tta=self._tta,
-                padding="reflect" if self._tile else self.padding,
-            )
-            for image in x
-        ]
-        return torch.from_numpy(np.stack(large)).permute(0, 3, 1, 2).to(x.device)
+        how = How(self._tile, self._tile_pad, self._tta, self.padding)
+        return restored_batch(model, x, how)
 
 
 def _tiles(opt: dict[str, Any]) -> tuple[int, int | None]:

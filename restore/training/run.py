@@ -34,8 +34,9 @@ from restore.training.states import (
     write_state,
 )
 from restore.training.train_options import TrainOptions
-from restore.training.validation import Best, How, Metrics, PictureSet, how_of, validate
+from restore.training.validation import Best, Metrics, PictureSet, how_of, validate
 from restore.training.watch import FiniteWatch, Stop
+from restore.training.whole_pictures import How
 
 log = logging.getLogger("restore.training")
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,11 @@ from restore.model import Model
 from restore.training.distributed import Processes
 from restore.training.losses import lpips_network
 from restore.training.options import MetricOptions, Options
-from restore.upscaling import upscale
+from restore.training.whole_pictures import CHOP, How, restored_batch
 
 log = logging.getLogger(__name__)
 
 Bytes = npt.NDArray[np.uint8]
-
-CHOP = (200, 16)  # tile and tile_pad of `use_chop: true`, as its authors' parts are
 
 
 class PairOfPictures(Protocol):
@@ -61,16 +59,6 @@ class PictureSet(Protocol):
 
     def __getitem__(self, index: int) -> PairOfPictures:
         """One of them."""
-
-
-@dataclass(frozen=True)
-class How:
-    """How pictures are restored."""
-
-    tile: int = 0  # input pixels; 0: whole pictures
-    tile_pad: int | None = None
-    self_ensemble: bool = False
-    padding: Any = "reflect"
 
 
 def how_of(options: Options) -> How:
@@ -106,19 +94,9 @@ class Scores:
 
 def restored(model: Model, lq: Tensor, how: How) -> Tensor:
     """Restore one picture: [1, C, h, w] in 0..1 to [C, h * s, w * s] on the CPU, not clamped."""
-    if not how.tile and not how.self_ensemble:
-        # not inference_mode: what networks keep between calls has to serve training too
-        with torch.no_grad():
-            return model(lq.to(model.device), padding=how.padding)[0].float().cpu()
-    large = upscale(
-        np.ascontiguousarray(lq[0].permute(1, 2, 0).cpu().numpy()),
-        model,
-        tile=how.tile,
-        tile_pad=how.tile_pad,
-        tta=how.self_ensemble,
-        padding=how.padding,
-    )
-    return torch.from_numpy(large).permute(2, 0, 1)
+    # not inference_mode: what networks keep between calls has to serve training too
+    with torch.no_grad():
+        return restored_batch(model, lq.to(model.device), how)[0].float().cpu()
 
 
 def as_bytes(picture: Tensor) -> Bytes:

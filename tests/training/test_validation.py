@@ -33,7 +33,6 @@ from restore.training.options import (
 from restore.training.testing import test as score
 from restore.training.validation import (
     Best,
-    How,
     Metrics,
     Scores,
     as_bytes,
@@ -42,6 +41,7 @@ from restore.training.validation import (
     validate,
     write_scores,
 )
+from restore.training.whole_pictures import How
 
 ALONE = Processes(torch.device("cpu"))
 
