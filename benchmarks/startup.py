@@ -26,6 +26,7 @@ SIDE = 128  # pixels
 # what takes longer to load than the picture to compute, and restores none
 UNWANTED = (
     "IPython",
+    "PIL.ImageDraw",
     "matplotlib",
     "mpmath",
     "numpy.ma",

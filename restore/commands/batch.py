@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 
 from restore.atomic import writing
-from restore.commands.compare import comparison
 from restore.commands.files import Job
 from restore.errors import ImageError, OutputError, RestoreError
 from restore.image_io import (
@@ -224,6 +223,9 @@ class Batch:
 def _compare(
     path: Path, before: RowSource, after: RowSource, model: Model, icc: bytes | None
 ) -> None:
+    # it draws, which takes long to load and is rarely asked for
+    from restore.commands.compare import comparison
+
     shown = comparison(before, after, name=model.name, icc=icc)
     try:
         write_picture(path, shown, fmt="png")

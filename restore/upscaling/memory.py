@@ -1,7 +1,8 @@
 """How much memory there is, how much a model needs, and the tile that follows from both.
 
 What a model needs is measured, not derived: `memory.json` holds, for configurations of each
-architecture, a straight line through measured peaks, written by `benchmarks/memory.py`.
+architecture, a straight line through measured peaks, written by `benchmarks/memory.py`. They are
+those of whole maps, as on a GPU; on a CPU, which runs much in strips, they are upper bounds.
 """
 
 from __future__ import annotations
