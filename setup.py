@@ -18,7 +18,7 @@ SOURCES = ("library", "parallel", "isa_avx512_bf16", "isa_avx512", "isa_avx2", "
 HEADERS = (
     *("restore_native", "operation_table", "parallel"),
     *("normal_table", "vectors", "arithmetic", "digest", "tiles", "tokens", "attention"),
-    *("operations", "products", "groups", "dictionary", "depthwise"),
+    *("places", "operations", "products", "groups", "dictionary", "depthwise"),
 )
 # GCC and Clang; other compilers do not know the vectors that the kernels are written with.
 # -g0: debug information names the folder that it was built in
