@@ -3,18 +3,22 @@
 The memory is one anonymous mapping made before the processes fork: what one of them decodes the
 others find, and pages that nothing was written to take no memory. Nothing is ever thrown out: when
 the bytes are used up, further pictures are decoded each time. Where processes do not fork, each has
-a cache of its own.
+a smaller cache of its own.
 """
 
 from __future__ import annotations
 
 import mmap
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from restore.errors import UsageError
 
 Array = NDArray[Any]
 
@@ -22,6 +26,10 @@ _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 _STATE, _OFFSET, _ROWS, _COLUMNS, _CHANNELS, _KIND = range(6)
 _ABSENT, _COMING, _THERE = 0, 1, 2
 _ALIGN = 64
+
+
+# how reading processes start; macOS has fork too, but its libraries do not survive it
+START_METHOD: Literal["fork", "spawn"] = "fork" if sys.platform == "linux" else "spawn"
 
 
 class PictureCache:
@@ -37,19 +45,23 @@ class PictureCache:
         self._open()
 
     def _open(self) -> None:
-        # fork, where there is one, is how the loader starts its processes
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("fork" if "fork" in methods else None)
-        self._lock = context.Lock()
+        self._lock = multiprocessing.get_context(START_METHOD).Lock()
         head = 8 * (1 + 6 * self._slots)
         self._start = -(-head // _ALIGN) * _ALIGN
-        self._memory = mmap.mmap(-1, self._start + max(1, self._limit))
+        try:
+            self._memory = mmap.mmap(-1, self._start + max(1, self._limit))
+        except OSError as error:
+            raise UsageError(
+                f"a cache of {self._limit / 2**30:.1f} GiB for decoded pictures cannot be had: "
+                f"{error.strerror}; lower cache_gb"
+            ) from error
         numbers = np.frombuffer(self._memory, np.int64, 1 + 6 * self._slots)
         self._used, self._table = numbers[:1], numbers[1:].reshape(self._slots, 6)
         self._known: dict[int, Array] = {}
 
     def __getstate__(self) -> tuple[int, int]:
-        return self._slots, self._limit
+        # for a process that did not fork: an empty one, so small that one for each core fits
+        return self._slots, self._limit // (os.cpu_count() or 1)
 
     def __setstate__(self, state: tuple[int, int]) -> None:
         self._slots, self._limit = state

@@ -5,6 +5,7 @@ Shape letters: H rows, W columns, C channels (1 gray, 3 RGB). Alpha is left out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -69,15 +70,20 @@ def mapped_entry(entry: Entry) -> Array | None:
         return netpbm_view(stored_value(entry.path, entry.key))
     if entry.path.suffix.lower() != ".npy":
         return None
+    return _mapped_array(entry.path)
+
+
+@functools.lru_cache(maxsize=4096)  # a system allows some 65,000 mappings
+def _mapped_array(path: Path) -> Array:
     try:
-        array = np.load(entry.path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"{entry}: cannot be read as an array: {error}") from error
+        raise ImageError(f"{path}: cannot be read as an array: {error}") from error
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype.name not in _KINDS:
         raise ImageError(
-            f"{entry}: is {array.dtype} {array.shape}; expected [H, W], [H, W, 1] or [H, W, 3] of "
+            f"{path}: is {array.dtype} {array.shape}; expected [H, W], [H, W, 1] or [H, W, 3] of "
             f"{', '.join(_KINDS)}"
         )
     return np.asarray(array)

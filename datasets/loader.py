@@ -9,7 +9,6 @@ Shape letters: B pictures, C channels, h, w rows and columns of lq, s scale.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import random
 import signal
 import warnings
@@ -21,13 +20,15 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from restore.datasets.augment import mixup
+from restore.datasets.cache import START_METHOD
 from restore.datasets.patches import HostBatch, PatchSet, check_gt_size
 from restore.datasets.realesrgan import cut_out, degrade, sharpened
-from restore.datasets.sampler import Stage, StreamSampler, batch_generator
+from restore.datasets.sampler import Draw, Stage, StreamSampler, batch_generator
 from restore.datasets.validation import normalised
+from restore.errors import RestoreError
 
 
 @dataclass(frozen=True)
@@ -162,26 +163,25 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         sampler, workers = self._sampler(), self.settings.workers
-        methods = multiprocessing.get_all_start_methods()
-        # forked processes share the cache; where there is no fork, each has its own
-        context = ("fork" if "fork" in methods else "spawn") if workers else None
         with warnings.catch_warnings():
             # the number asked for is obeyed; official option files ask for many
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             loader = DataLoader(
-                self.data,
+                _Careful(self.data),
                 batch_sampler=sampler,
                 num_workers=workers,
                 collate_fn=_as_it_is,
                 pin_memory=self.device.type == "cuda",
                 worker_init_fn=functools.partial(_begin_worker, self.data.seed),
                 prefetch_factor=self.settings.prefetch if workers else None,
-                multiprocessing_context=context,
+                multiprocessing_context=START_METHOD if workers else None,
                 # of its own: PyTorch would take a number of the training's random state
                 generator=torch.Generator().manual_seed(self.data.seed),
             )
             batches = iter(loader)
         for batch in batches:
+            if isinstance(batch, RestoreError):
+                raise batch
             taken = len(batch.index) * self.settings.world
             self.state = LoaderState(self.state.position + taken, self.state.batches + 1)
             yield self._finished(batch)
@@ -220,11 +220,27 @@ class TrainingLoader:
         return mixup(lq, gt, dice, beta=mixing.beta, identity=mixing.identity)
 
 
+class _Careful(Dataset[Any]):
+    """Gives errors that a user can do something about, instead of raising them.
+
+    PyTorch would hide what they say in a traceback of the reading process.
+    """
+
+    def __init__(self, data: PatchSet) -> None:
+        self._data = data
+
+    def __getitems__(self, draws: Sequence[Draw]) -> HostBatch | RestoreError:
+        try:
+            return self._data.__getitems__(draws)
+        except RestoreError as error:
+            return error
+
+
 def _to_unit(images: Tensor, device: torch.device) -> Tensor:
     """[B, H, W, C] of bytes or 0..1 as [B, C, H, W] float32 in 0..1, on the device."""
-    there = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    values = there.to(torch.float32, memory_format=torch.contiguous_format)
-    return values / 255 if images.dtype == torch.uint8 else values
+    # bytes travel and turn before they become four times as many
+    there = images.to(device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
+    return there.to(torch.float32).div_(255) if images.dtype == torch.uint8 else there
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -235,6 +251,7 @@ def _as_it_is(batch: Any) -> Any:
 def _begin_worker(seed: int, worker: int) -> None:
     """Make a reading process harmless: no threads of its own, no part in signals, seeded."""
     cv2.setNumThreads(0)
+    # a second thread would be waited for in OpenMP's pool, which a fork does not bring along
     torch.set_num_threads(1)
     # Ctrl-C reaches all processes of a terminal, and the training one decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -348,10 +348,23 @@ def _export(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from restore.commands.train import run_train
 
-    return run_train(options, Screen(quiet=False, verbose=False).say, complain)
+    return _by_option_file(run_train, options)
 
 
 def _test(options: argparse.Namespace) -> int:
     from restore.commands.test import run_test
 
-    return run_test(options, Screen(quiet=False, verbose=False).say, complain)
+    return _by_option_file(run_test, options)
+
+
+def _by_option_file(
+    run: Callable[[argparse.Namespace, Callable[[str], None], Callable[[str], None]], int],
+    options: argparse.Namespace,
+) -> int:
+    try:
+        return run(options, Screen(quiet=False, verbose=False).say, complain)
+    except UsageError as error:
+        # one line for each mistake in the file
+        for line in f"restore: {error}".splitlines():
+            complain(line)
+        return NOT_BEGUN

@@ -106,8 +106,8 @@ def run_train(
         complain(f"restore train: {error}")
         return STOPPED
     except torch.OutOfMemoryError as error:
+        complain(f"restore train: the GPU has not enough memory: {str(error).splitlines()[0]}")
         complain(
-            f"restore train: the GPU has not enough memory: {str(error).splitlines()[0]}\n"
             "lower datasets.train.batch_size_per_gpu (with train.accum_iter as much higher) or "
             "gt_size, or set train.checkpointing: true or train.amp: bf16"
         )

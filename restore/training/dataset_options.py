@@ -100,7 +100,6 @@ class DegradationOptions(Section):
         l1_gt_usm: compare with the sharpened gt in the pixel loss.
         percep_gt_usm: and in the perceptual loss.
         gan_gt_usm: and in the discriminator.
-        queue_size: pairs kept to mix batches from, so that one batch has several chains.
         high_order_degradation: False: data sets bring lq already.
     """
 
@@ -123,7 +122,6 @@ class DegradationOptions(Section):
     l1_gt_usm: bool = True
     percep_gt_usm: bool = True
     gan_gt_usm: bool = False
-    queue_size: Count = 180
     high_order_degradation: bool = True
 
 
@@ -151,10 +149,8 @@ class DatasetOptions(Section):
         num_worker_per_gpu: processes that read; 0: the training process itself.
         batch_size_per_gpu: patches a step and process.
         dataset_enlarge_ratio: how often a list of pictures is gone through in one epoch.
-        prefetch_mode: None and cpu: batches wait in memory; cuda: on the GPU.
         num_prefetch_queue: batches that wait.
         pin_memory: keep batches where copies to a GPU are fast.
-        persistent_workers: keep reading processes from epoch to epoch.
         color: rgb, y (of YCbCr, 16-235 of 255) or gray.
         mean: taken off every channel of lq and gt, 0..1; None: 0.
         std: every channel of lq and gt is divided by it; None: 1.
@@ -184,10 +180,8 @@ class DatasetOptions(Section):
     num_worker_per_gpu: Count = 0
     batch_size_per_gpu: Positive = 1
     dataset_enlarge_ratio: Positive = 1
-    prefetch_mode: Literal["cpu", "cuda"] | None = None
     num_prefetch_queue: Positive = 1
     pin_memory: bool = False
-    persistent_workers: bool = False
     color: Literal["rgb", "y", "gray"] = "rgb"
     mean: tuple[float, ...] | None = None
     std: tuple[Rate, ...] | None = None

@@ -122,9 +122,8 @@ def _typed(value: Value, table: str, key: str) -> Value:
 
 def _without_idle_keys(root: Value) -> Value:
     for pattern, reason in tables()["no_effect"].items():
-        warn_of_no_effect(
-            [value.place for value in _matches(root, pattern.split("."))], pattern, reason
-        )
+        found = [value for value in _matches(root, pattern.split(".")) if value.content is not None]
+        warn_of_no_effect([value.place for value in found], pattern, reason)
         root = _changed(root, pattern.split("."), lambda _: None)
     return root
 
@@ -132,10 +131,13 @@ def _without_idle_keys(root: Value) -> Value:
 def warn_of_no_effect(places: Sequence[str], key: str, reason: str) -> None:
     """One NoEffectWarning for a key, wherever it stands; none if it stands nowhere."""
     if places:
-        file, _, first = places[0].rpartition(":")
-        lines = ", ".join([first, *(place.rpartition(":")[2] for place in places[1:])])
+        first, *more = places
+        file = first.rpartition(":")[0]
+        lines = [place.removeprefix(f"{file}:") for place in more]
         warnings.warn(
-            f"{file}:{lines}: key {key!r} has no effect: {reason}", NoEffectWarning, stacklevel=2
+            f"{', '.join([first, *lines])}: key {key!r} has no effect: {reason}",
+            NoEffectWarning,
+            stacklevel=2,
         )
 
 

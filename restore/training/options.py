@@ -21,7 +21,7 @@ from restore.training.official import ModelKind, model_kind, translated, warn_of
 from restore.training.option_checks import contradictions, idle_keys, missing
 from restore.training.option_file import Value, read_file
 from restore.training.option_file import forced as with_forced
-from restore.training.option_types import Count, Flat, Positive, Range, Rest, Section
+from restore.training.option_types import Count, Flat, Positive, Rest, Section
 from restore.training.train_options import (
     GANOptions,
     LossOptions,
@@ -94,7 +94,6 @@ class ValOptions(Section):
         val_freq: iterations between validations; 0: none.
         save_img: keep pictures.
         suffix: of their names in a test; None: the run's name.
-        pbar: show a progress bar.
         metrics: name, as logs have it, to metric.
         use_chop: tiles of 200 pixels with 16 around (CAT, HiT-SR).
         self_ensemble: mean over the 8 mirrored and turned pictures.
@@ -104,7 +103,6 @@ class ValOptions(Section):
     val_freq: Count = 5000
     save_img: bool = False
     suffix: str | None = None
-    pbar: bool = True
     metrics: Mapping[str, MetricOptions] = field(default_factory=dict)
     use_chop: bool = False
     self_ensemble: bool = False
@@ -160,12 +158,10 @@ class DistOptions(Section):
 
     Attributes:
         backend: None: nccl on GPUs, gloo on CPUs.
-        port: for the processes to meet; torchrun's own counts more.
         strategy: ddp: every process has the network; fsdp: a part of it (ours).
     """
 
     backend: Literal["nccl", "gloo"] | None = None
-    port: Annotated[int, Range(1, 65535)] = 29500
     strategy: Literal["ddp", "fsdp"] = "ddp"
 
 

@@ -9,7 +9,7 @@ import torch
 from restore.datasets.augment import ORIENTATIONS, draw_orientation, mixup, oriented
 from restore.errors import UsageError
 
-PATCH = np.arange(2 * 2 * 3).reshape(2, 2, 3)
+PATCH = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3)
 
 
 def test_the_eight_orientations_differ() -> None:
@@ -24,6 +24,22 @@ def test_orientations_are_basicsrs() -> None:
     np.testing.assert_array_equal(oriented(PATCH, 4), PATCH.transpose(1, 0, 2))
     both = np.flip(np.flip(PATCH, 1), 0).transpose(1, 0, 2)
     np.testing.assert_array_equal(oriented(PATCH, 7), both)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_any_kind_of_patch_turns(channels: int, dtype: type[np.generic]) -> None:
+    whole = np.random.default_rng(0).integers(0, 256, (9, 8, channels)).astype(dtype)
+    patch = whole[2:7, 1:5]  # as patches are: parts of pictures
+    gray = np.broadcast_to(whole[2:7, 1:5, :1], (5, 4, 3))
+    for way in range(ORIENTATIONS):
+        for one in (patch, gray):
+            rows = one[::-1] if way & 2 else one
+            expected = rows[:, ::-1] if way & 1 else rows
+            expected = expected.swapaxes(0, 1) if way & 4 else expected
+            got = oriented(one, way)
+            assert got.dtype == dtype
+            np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 
 import numpy as np
 import pytest
 
-from restore.datasets.cache import PictureCache
+from restore.datasets.cache import START_METHOD, PictureCache
+from restore.errors import UsageError
 
-FORKS = "fork" in multiprocessing.get_all_start_methods()
+FORKS = START_METHOD == "fork"
 
 
 def picture(seed: int, shape: tuple[int, int, int] = (5, 7, 3)) -> np.ndarray:
@@ -90,9 +92,14 @@ def test_many_processes_fill_it_at_once() -> None:
         np.testing.assert_array_equal(cache.find(slot), picture(slot))
 
 
+def test_more_memory_than_there_is_is_refused() -> None:
+    with pytest.raises(UsageError, match="lower cache_gb"):
+        PictureCache(1, 2**62)
+
+
 def test_a_copy_for_a_process_that_did_not_fork_begins_empty() -> None:
     cache = PictureCache(1, 4096)
     cache.fetch(0, lambda: picture(0))
     copy = pickle.loads(pickle.dumps(cache))
     assert copy.find(0) is None
-    assert copy.limit == 4096
+    assert copy.limit == 4096 // (os.cpu_count() or 1)

@@ -1,0 +1,174 @@
+"""What a training batch costs to read, by where the pictures lie.
+
+    python -m benchmarks.loader --gt FOLDER              # writes benchmarks/results/loader.json
+    python -m benchmarks.loader --gt FOLDER --rate 900   # and the cores that 900 images/s need
+
+FOLDER holds photographs. Each is stored as PNG, array and in data bases, with its low-quality side,
+in a temporary folder. Numbers are seconds of the processor (one process, one thread) for one patch,
+medians over rounds that go through all cases in turn: they depend little on what else a machine
+does. So a case reads 1 / seconds patches a second for each core that it is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.machine import describe
+from restore import imresize
+from restore.datasets.listing import Pair, folder_entries, paired_databases, paired_folders
+from restore.datasets.lmdb_store import write_database
+from restore.datasets.loader import LoaderSettings, TrainingLoader
+from restore.datasets.paired import PairedPatches
+from restore.datasets.patches import PatchSet
+from restore.datasets.sampler import FixedStage
+from restore.datasets.single import Degradation, SyntheticPatches
+from restore.image_io import Picture, read_picture, write_picture
+
+SCALE, GT_SIZE, BATCH = 4, 256, 16
+ROOM = 2**31  # bytes, for cases with a cache
+RESULTS = Path(__file__).parent / "results" / "loader.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to read.
+
+    Attributes:
+        name: for the table.
+        build: makes the set.
+        warm: go through all pictures before the first round.
+        gt_size: side of the patches.
+    """
+
+    name: str
+    build: Callable[[], PatchSet]
+    warm: bool = False
+    gt_size: int = GT_SIZE
+
+
+def main() -> None:
+    """Measure, print and write the results file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.loader",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--gt", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--pictures", type=int, default=24, help="how many of them (default 24)")
+    parser.add_argument("--rounds", type=int, default=5, help="of all cases (default 5)")
+    parser.add_argument("--batches", type=int, default=3, help="of a case in a round (default 3)")
+    parser.add_argument("--rate", type=float, help="images/s of a training step to keep up with")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder:
+        pixels, decode = prepare(options.gt, Path(folder), options.pictures)
+        seconds = measure(cases(Path(folder)), options.rounds, options.batches)
+    results = {
+        "machine": describe(),
+        "pictures": {"count": options.pictures, "mean_pixels": pixels},
+        "patch": {"gt_size": GT_SIZE, "scale": SCALE, "batch": BATCH},
+        "rounds": options.rounds,
+        "decoding_one_gt_seconds": decode,
+        "seconds_per_patch": seconds,
+    }
+    options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(f"decoding one gt of {pixels / 1e6:.2f} MP: {decode * 1e3:.1f} ms")
+    for name, value in seconds.items():
+        line = f"{name:<34} {value * 1e3:8.3f} ms  {1 / value:9.0f} images/s a core"
+        if options.rate:
+            line += f"  {options.rate * value:6.2f} cores for {options.rate:g} images/s"
+        print(line)
+
+
+def prepare(source: Path, folder: Path, count: int) -> tuple[float, float]:
+    """Store the pictures in every form; pixels of a mean picture, and seconds to decode its PNG."""
+    for name in ("gt", "lq", "gt_arrays", "lq_arrays"):
+        (folder / name).mkdir()
+    areas, decode = [], []
+    for entry in folder_entries(source)[:count]:
+        gt = read_picture(entry.path).pixels
+        rows, columns = (side // SCALE * SCALE for side in gt.shape[:2])
+        gt = np.ascontiguousarray(gt[:rows, :columns])
+        name = entry.path.stem.replace(".", "_")
+        for side, pixels in (("gt", gt), ("lq", imresize(gt, 1 / SCALE))):
+            path = folder / side / f"{name}.png"
+            write_picture(path, Picture(pixels), fmt="png")
+            np.save(folder / f"{side}_arrays" / f"{name}.npy", pixels)
+            if side == "gt":
+                began = time.process_time()
+                read_picture(path)
+                decode.append(time.process_time() - began)
+        areas.append(rows * columns)
+    for side in ("gt", "lq"):
+        files = [entry.path for entry in folder_entries(folder / side)]
+        write_database(folder / f"{side}.lmdb", files)
+        write_database(folder / f"{side}_raw.lmdb", files, raw=True)
+    return statistics.mean(areas), statistics.median(decode)
+
+
+def cases(folder: Path) -> list[Case]:
+    """All ways to read."""
+    files = paired_folders(folder / "gt", folder / "lq", "{}")
+    arrays = paired_folders(folder / "gt_arrays", folder / "lq_arrays", "{}")
+    stored = paired_databases(folder / "gt.lmdb", folder / "lq.lmdb")
+    raw = paired_databases(folder / "gt_raw.lmdb", folder / "lq_raw.lmdb")
+
+    def pairs(found: list[Pair], room: int = 0) -> Callable[[], PatchSet]:
+        return lambda: PairedPatches(found, scale=SCALE, seed=0, cache_bytes=room)
+
+    def made(how: Degradation, scale: int = 1, room: int = ROOM) -> Callable[[], PatchSet]:
+        entries = folder_entries(folder / "gt")
+        return lambda: SyntheticPatches(
+            entries, scale=scale, seed=0, degradation=how, cache_bytes=room
+        )
+
+    bicubic = Degradation()
+    return [
+        Case("pairs, PNG, no cache", pairs(files)),
+        Case("pairs, LMDB of PNG, no cache", pairs(stored)),
+        Case("pairs, LMDB --raw", pairs(raw)),
+        Case("pairs, arrays (.npy)", pairs(arrays)),
+        Case("pairs, cached", pairs(files, ROOM), warm=True),
+        Case("bicubic on the fly, no cache", made(bicubic, SCALE, 0)),
+        Case("bicubic on the fly, cached", made(bicubic, SCALE), warm=True),
+        Case("noise, cached, patches of 128", made(Degradation("noise")), True, 128),
+        Case("JPEG, cached, patches of 128", made(Degradation("jpeg")), True, 128),
+    ]
+
+
+def measure(what: list[Case], rounds: int, batches: int) -> dict[str, float]:
+    """Seconds of the processor for one patch of each case."""
+    streams, taken = [], {case.name: list[float]() for case in what}
+    for case in what:
+        settings = LoaderSettings(stages=[FixedStage(case.gt_size, BATCH)])
+        data = case.build()
+        loader = TrainingLoader(data, settings, device=torch.device("cpu"))
+        stream = iter(loader)
+        for _ in islice(stream, 1 + (2 * len(data) // BATCH if case.warm else 0)):
+            pass
+        streams.append(stream)
+    for _ in range(rounds):
+        for case, stream in zip(what, streams, strict=True):
+            began = time.process_time()
+            for _ in islice(stream, batches):
+                pass
+            taken[case.name].append((time.process_time() - began) / (batches * BATCH))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+if __name__ == "__main__":
+    main()

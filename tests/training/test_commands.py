@@ -1,0 +1,179 @@
+"""`restore train` and `restore test` as they are called: what they say, leave behind and return."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from restore import cli
+from restore.commands.option_files import shipped
+
+RUN = """\
+# a run of seconds
+name: tiny
+model_type: SRModel
+scale: 2
+num_gpu: 0
+manual_seed: 0
+datasets:
+  train:
+    name: photos
+    type: SingleHRDataset
+    dataroot_gt: photos
+    gt_size: 32
+    batch_size_per_gpu: 2
+  val:
+    name: photos
+    type: SingleHRDataset
+    dataroot_gt: photos
+network_g:
+  type: SwinIR
+  upscale: 2
+  window_size: 8
+  depths: [1]
+  embed_dim: 6
+  num_heads: [1]
+  upsampler: pixelshuffledirect
+train:
+  total_iter: 3
+  optim_g: {type: Adam, lr: 1e-3}
+  scheduler: {type: MultiStepLR, milestones: [2]}
+  pixel_opt: {type: L1Loss}
+val:
+  val_freq: 2
+  suffix: tried
+  metrics:
+    psnr: {type: calculate_psnr, crop_border: 2}
+logger: {print_freq: 1, save_checkpoint_freq: 2, use_tb_logger: false}
+"""
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder, with two photos and an option file."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    random = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        pixels = random.integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(Path("photos") / name)
+    Path("run.yml").write_text(RUN)
+
+
+def test_a_training_and_a_test_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "-opt", "run.yml"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("run tiny: SwinIR-dim6")
+    assert told[-1] == "experiments/tiny/models/net_g_latest.pth"
+    weights = told[-1]
+    assert Path(weights).is_file() and Path("experiments/tiny/training_states/2.state").is_file()
+    words = ["test", "-opt", "run.yml", "--force_yml", f"path:pretrain_network_g={weights}"]
+    assert cli.main([*words, "val:save_img=true"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-3].split() == ["set", "pictures", "psnr"]
+    assert told[-2].split()[:2] == ["photos", "2"] and float(told[-2].split()[2]) > 5
+    assert told[-1] == "results/tiny/scores.csv" and Path(told[-1]).is_file()
+    with Image.open("results/tiny/visualization/photos/a_tried.png") as picture:
+        assert picture.size == (48, 40)
+
+
+def test_a_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "-opt", "run.yml"]) == 0
+    words = ["train", "-opt", "run.yml", "--auto_resume", "--force_yml", "train:total_iter=4"]
+    assert cli.main(words) == 0
+    assert Path("experiments/tiny/models/net_g_4.pth").is_file()
+    assert not list(Path("experiments").glob("*_archived_*"))
+
+
+def test_debug_has_a_name_of_its_own() -> None:
+    assert cli.main(["train", "-opt", "run.yml", "--debug"]) == 0
+    assert Path("experiments/debug_tiny/models/net_g_latest.pth").is_file()
+
+
+def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(Path().rglob("*"))
+    assert cli.main(["train", "-opt", "run.yml", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "3 iterations of 2 patches of 32 x 32 and process; Adam 0.001; L1Loss" in out
+    assert "train: photos, photos, lq made by bicubic" in out
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_what_is_shipped_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "test"):
+        assert cli.main([command, "--list"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == len(shipped(command)) > 50  # type: ignore[arg-type]
+        assert all(line.startswith(f"options/{command}/") for line in lines)
+
+
+def test_a_shipped_file_is_found_from_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "-opt", "options/train/swinir_small_x2.yml", "--dry-run", "--force_yml"]
+    forced = ["datasets:train:dataroot_gt=photos", "datasets:val:dataroot_gt=photos"]
+    assert cli.main([*words, *forced]) == 0
+    assert "is that of the installed package" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_mistakes_are_told_with_their_line_and_nothing_is_begun(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("run.yml")
+    path.write_text(
+        RUN.replace("crop_border: 2", "crop_bordr: 2").replace("scale: 2\n", "scale: 3\n", 1)
+    )
+    assert cli.main([command, "-opt", "run.yml"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "run.yml:35: key 'val.metrics.psnr.crop_bordr' is not known" in told.err
+    path.write_text(RUN.replace("dataroot_gt: photos\n", "dataroot_gt: photo\n"))
+    assert cli.main([command, "-opt", "run.yml"]) == 2
+    told = capsys.readouterr()
+    found = [line.removeprefix("restore: ").split(": there")[0] for line in told.err.splitlines()]
+    both = ["run.yml:11: dataroot_gt photo", "run.yml:17: dataroot_gt photo"]
+    assert found == both[0 if command == "train" else 1 :]
+    assert not Path("experiments").exists() and not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train"], "give an option file: restore train -opt FILE"),
+        (["train", "-opt", "no.yml"], "no.yml: there is no such option file"),
+        (["train", "-opt", "."], "is a folder; expected an option file"),
+        (["train", "-opt", "run.yml", "--launcher", "slurm"], "expected one of none, pytorch"),
+        (["train", "-opt", "run.yml", "--launcher", "pytorch"], "torchrun"),
+        (["train", "-opt", "run.yml", "--auto-resum"], "did you mean --auto_resume?"),
+        (["train", "-opt", "run.yml", "--force_yml", "x"], "expected KEY:KEY=VALUE"),
+        (["train", "-opt", "run.yml", "--force_yml", "train:total_itr=3"], "'total_iter'?"),
+        (["test", "-opt", "run.yml"], "a test needs weights"),
+    ],
+)
+def test_arguments_that_cannot_be_obeyed(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_keys_without_effect_are_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "-opt", "run.yml", "--dry-run", "--force_yml", "print_network=true"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert "note: --force_yml print_network: key 'print_network' has no effect" in out
+
+
+@pytest.mark.parametrize("module", ["restore.train", "restore.test"])
+def test_the_modules_are_the_commands(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"restore {module.split('.')[1]} -opt FILE" in done.stdout
+    assert "docs/training.md has every key" in done.stdout
