@@ -187,7 +187,7 @@ class TrainOptions(Section):
         accum_iter: batches in one step of the optimizer.
         amp: arithmetic of the forward pass; none: float32.
         compile: run the network through torch.compile.
-        channels_last: memory order of pictures; None: where it helps.
+        channels_last: memory order of pictures; None: false, as a CPU gains nothing from it.
         checkpointing: keep less of the forward pass and compute it again in the backward pass.
         progressive: patch and batch sizes that change on the way, in order of start.
         mixing_augs: mixup.
