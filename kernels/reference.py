@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from restore.kernels.windows import (
     ALL,
@@ -12,6 +15,7 @@ from restore.kernels.windows import (
     cell_shift_mask,
     overlapping_partition,
     overlapping_position_index,
+    relative_offsets,
     relative_position_index,
     rolled,
     rolled_back,
@@ -214,3 +218,14 @@ def channel_correlation(qv: Tensor, window_size: Size) -> Tensor:
     q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [B * n, N, C / 2] each
     correlation = q.transpose(-2, -1) @ v / q.shape[1]  # [B * n, C / 2, C / 2]
     return window_reverse(v @ correlation.transpose(-2, -1), window_size, h, w)
+
+
+def position_table(parameters: Sequence[Tensor], window_size: Size, eps: float) -> Tensor:
+    """Biases of a window's offsets by an MLP; see `position_table.position_table`."""
+    weight, bias, *others = parameters
+    offsets = relative_offsets(window_size, weight.device).to(weight.dtype)
+    x = F.linear(offsets, weight, bias)
+    for norm_weight, norm_bias, weight, bias in zip(*[iter(others)] * 4, strict=True):
+        x = F.relu(F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps))
+        x = F.linear(x, weight, bias)
+    return x

@@ -34,6 +34,7 @@ OPS = (  # the modules that choose a path; `linear_residual` and `mlp` do as `no
     "norm_linear",
     "overlapping_attention",
     "permuted_attention",
+    "position_table",
     "self_correlation",
     "spatial_correlation",
     "window_attention",
