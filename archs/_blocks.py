@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import mlp
 from restore.kernels.norm_linear import norm_linear
-from restore.kernels.precision import full_precision
-from restore.kernels.windows import Size, counted_round, relative_offsets
+from restore.kernels.position_table import position_table
+from restore.kernels.windows import Size, counted_round
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
 
@@ -167,7 +167,7 @@ class PatchEmbed(nn.Module):
 
 
 class PositionMlp(nn.Module):
-    """A bias for each head and offset between pixels: [T, 2] in pixels to [T, num_heads]."""
+    """The parameters of `position_table`: a bias for each head and offset between pixels."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -176,19 +176,12 @@ class PositionMlp(nn.Module):
         self.pos2 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, width))
         self.pos3 = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, num_heads))
 
-    def forward(self, offsets: Tensor) -> Tensor:
-        """[T, 2] in pixels to [T, num_heads]."""
-        return cast(Tensor, self.pos3(self.pos2(self.pos1(self.pos_proj(offsets)))))
-
-    def table(self, window_size: Size) -> Tensor:
-        """[(2 wh - 1)(2 ww - 1), num_heads]: the biases of a window, in the order of its offsets.
-
-        In full precision under autocast too: it is little work, and is kept for later calls.
-        """
-        weight = self.pos_proj.weight
-        offsets = relative_offsets(window_size, weight.device).to(weight.dtype)
-        with full_precision(weight):
-            return cast(Tensor, self(offsets))
+    def forward(self, window_size: Size) -> Tensor:
+        """[(2 wh - 1)(2 ww - 1), num_heads]: biases of a window, in the order of its offsets."""
+        layers = [(part[0], part[2]) for part in (self.pos1, self.pos2, self.pos3)]
+        pairs = [self.pos_proj, *(module for layer in layers for module in layer)]
+        parameters = [cast(Tensor, p) for module in pairs for p in (module.weight, module.bias)]
+        return position_table(parameters, window_size, eps=cast(float, layers[0][0].eps))
 
 
 def body_conv(dim: int, resi_connection: str) -> nn.Module:

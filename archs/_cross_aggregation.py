@@ -126,7 +126,9 @@ class StripeAttention(IgnoresDerived):
     def forward(self, qkv: Tensor, scale: float | None) -> Tensor:
         """[B, H, W, 3, C] to [B, H, W, C]; H and W are multiples of the window's sides."""
         window = (self.window[0] or qkv.shape[1], self.window[1] or qkv.shape[2])
-        table = self._table.get(self.pos.parameters(), window, lambda: self.pos.table(window))
+        table = self._table.get(
+            self.pos.parameters(), window, lambda: cast(Tensor, self.pos(window))
+        )
         return window_attention(
             qkv, table, window, self.shift, num_heads=self.num_heads, scale=scale
         )

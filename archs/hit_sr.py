@@ -188,7 +188,7 @@ class Correlation(nn.Module):
     def _mean_table(self) -> Tensor:
         """[heads, 2 wh - rh, 2 ww - rw]: the mean bias of each offset and those of a block on."""
         rows, cols = self.window_size
-        table = self.pos.table(self.window_size).view(2 * rows - 1, 2 * cols - 1, -1)
+        table = self.pos(self.window_size).view(2 * rows - 1, 2 * cols - 1, -1)
         return F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
 
 

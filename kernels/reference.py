@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +15,7 @@ from restore.kernels.windows import (
     cell_shift_mask,
     overlapping_partition,
     overlapping_position_index,
+    relative_offsets,
     relative_position_index,
     rolled,
     rolled_back,
@@ -224,3 +227,14 @@ def depthwise_gelu(x: Tensor, weight: Tensor, bias: Tensor | None, residual: boo
     z = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=padding, groups=x.shape[-1])
     y = F.gelu(z).permute(0, 2, 3, 1)
     return x + y if residual else y
+
+
+def position_table(parameters: Sequence[Tensor], window_size: Size, eps: float) -> Tensor:
+    """Biases of a window's offsets by an MLP; see `position_table.position_table`."""
+    weight, bias, *others = parameters
+    offsets = relative_offsets(window_size, weight.device).to(weight.dtype)
+    x = F.linear(offsets, weight, bias)
+    for norm_weight, norm_bias, weight, bias in zip(*[iter(others)] * 4, strict=True):
+        x = F.relu(F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps))
+        x = F.linear(x, weight, bias)
+    return x

@@ -17,6 +17,7 @@ from restore.kernels import (
     norm_linear,
     overlapping_attention,
     permuted_attention,
+    position_table,
     self_correlation,
     spatial_correlation,
     window_attention,
@@ -81,6 +82,7 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
         depthwise_gelu.OP: depthwise_gelu.refusals(x, empty(12, 1, 3, 3)),
         self_correlation.OP: self_correlation.refusals(x),
         spatial_correlation.OP: spatial_correlation.refusals(x),
+        position_table.OP: position_table.refusals([weight], (8, 8)),
         channel_correlation.OP: channel_correlation.refusals(x),
         dictionary_attention.OP: with_native(
             dictionary_attention.refusals(tokens, empty(1, 16, 36)), tokens

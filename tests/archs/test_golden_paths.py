@@ -37,6 +37,7 @@ OPS = (
     "norm_linear",
     "overlapping_attention",
     "permuted_attention",
+    "position_table",
     "self_correlation",
     "spatial_correlation",
     "window_attention",

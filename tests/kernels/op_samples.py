@@ -13,6 +13,7 @@ import branch_cases
 import fused_cases
 import torch
 from interpreted import DEVICE
+from position_calls import position_shapes
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
@@ -22,6 +23,7 @@ from restore.kernels.channel_correlation import channel_correlation
 from restore.kernels.dictionary_attention import dictionary_attention, refine_dictionary
 from restore.kernels.overlapping_attention import overlapping_attention
 from restore.kernels.permuted_attention import permuted_attention
+from restore.kernels.position_table import position_table
 from restore.kernels.self_correlation import self_correlation
 from restore.kernels.spatial_correlation import spatial_correlation
 from restore.kernels.window_attention import window_attention
@@ -102,6 +104,13 @@ def refined(*tensors: Tensor) -> Tensor:
     return refine_dictionary(*tensors, **TRITON)
 
 
+def position(width: int, heads: int) -> Sample:
+    def call(*parameters: Tensor) -> Tensor:
+        return position_table(parameters, (3, 2), **TRITON)
+
+    return Sample(call, drawn(*position_shapes(width, heads)))
+
+
 def fused(op: str) -> Sample:
     case = fused_cases.Case((1, 3, 5, 20), 24)
     given = fused_cases.taken(op, fused_cases.draw(case, torch.float32))
@@ -127,6 +136,7 @@ SAMPLES: dict[str, Callable[[], Sample]] = {
     "reduced correlation": lambda: correlation(16, 2),
     "spatial": lambda: Sample(spatial, drawn((1, 4, 8, 20), (1, 4), (1,), (HEADS, 16, 4))),
     "channel": lambda: Sample(channel, drawn((1, 4, 8, 20))),
+    "position table": lambda: position(5, HEADS),
     "dictionary": lambda: Sample(dictionary, drawn((1, 20, 6), (1, 16, 6), (1, 16, 10), (16,))),
     "refinement": lambda: Sample(
         refined, drawn((1, 16, 10), (1, 20, 10), (1, 20, 16), (16,), (16,), (16, 1))

@@ -23,6 +23,7 @@ MODULES = {  # of calls, beside this file
     "linear": "fused_calls",
     "hit_atd": "hit_atd_calls",
     "attention": "attention_calls",
+    "position": "position_calls",
 }
 # Bytes of a thread, at most, of what does not fit in registers: by kernel and dtype; 0 elsewhere.
 # Of attention in float32: each product is three in tf32, of which the compiler holds the operands
