@@ -19,6 +19,7 @@ HEADERS = (
     *("restore_native", "operation_table", "parallel"),
     *("normal_table", "vectors", "arithmetic", "digest", "tiles", "tokens", "attention"),
     *("places", "operations", "products", "groups", "dictionary", "depthwise"),
+    "attention_gradients",
 )
 # GCC and Clang; other compilers do not know the vectors that the kernels are written with.
 # -g0: debug information names the folder that it was built in

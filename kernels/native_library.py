@@ -19,7 +19,7 @@ from restore.kernels.dispatch import Path
 from restore.kernels.native_calls import Depthwise, Dictionary, Groups, Refinement
 from restore.kernels.precision import autocast_dtype
 
-ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures are here and in native_calls
+ABI = 6  # RESTORE_ABI of native/restore_native.h, whose structures are here and in native_calls
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
@@ -118,6 +118,24 @@ class Attention(Structure):
         ("count", c_int64),
         ("scale", c_float),
     )
+
+
+class AttentionGradients(Structure):
+    """A call of `restore_attention_gradients`."""
+
+    _fields_ = (
+        ("attention", Attention),
+        ("query", Map),
+        ("key", Map),
+        ("value", Map),
+        ("bias", c_void_p),
+        ("parts", c_int64),
+    )
+
+    @property
+    def channels(self) -> int:
+        """Of the map."""
+        return int(self.attention.channels)
 
 
 class Tokens(Structure):
@@ -230,6 +248,7 @@ def _declare(functions: ctypes.CDLL) -> None:
         "restore_dictionary": [c_int64, POINTER(Dictionary), c_int64],
         "restore_refinement": [c_int64, POINTER(Refinement), c_int64],
         "restore_depthwise": [c_int64, POINTER(Depthwise), c_int64],
+        "restore_attention_gradients": [c_int64, POINTER(AttentionGradients), c_int64],
     }.items():
         function = getattr(functions, name)
         function.restype, function.argtypes = c_int64, arguments
@@ -268,19 +287,28 @@ def bfloat16_refuses() -> str | None:
 
 
 def with_native(
-    refusals: Mapping[Path, str | None], x: Tensor, *others: Tensor | None
+    refusals: Mapping[Path, str | None],
+    x: Tensor,
+    *others: Tensor | None,
+    has_backward: bool = False,
 ) -> dict[Path, str | None]:
     """The refusals of an op, and that of its native kernel; see `native_refuses`."""
-    native = native_refuses(x, *others)
+    native = native_refuses(x, *others, has_backward=has_backward)
     return {"triton": refusals["triton"], "native": native, "torch": refusals["torch"]}
 
 
-def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
+def wants_gradient(*tensors: Tensor | None) -> bool:
+    """Whether one of what is computed from these is to be differentiated."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+def native_refuses(x: Tensor, *others: Tensor | None, has_backward: bool = False) -> str | None:
     """Why no native kernel can run on these tensors, or None if one may.
 
     Args:
         x: the map or the tokens.
         others: weights and whatever else a gradient may be wanted of.
+        has_backward: whether the op computes gradients itself.
     """
     if torch.compiler.is_compiling() or torch._C._is_tracing():
         return "it is no part of graphs that are traced"
@@ -304,7 +332,7 @@ def native_refuses(x: Tensor, *others: Tensor | None) -> str | None:
             return f"it computes plain tensors, and this is a {kind}"
         if tensor.is_neg() or tensor._is_zerotensor():
             return "it reads memory, and this tensor's does not hold its values"
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
+    if not has_backward and wants_gradient(*given):
         return "an input needs a gradient; it has no backward"
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives are taken; it has none"

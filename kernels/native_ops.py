@@ -11,7 +11,7 @@ from torch import Tensor
 
 from restore.kernels import native_library
 from restore.kernels.fused_reference import MlpLayers, NormedLinear
-from restore.kernels.native_library import BFLOAT16, Library, library
+from restore.kernels.native_library import BFLOAT16, Library, library, wants_gradient
 from restore.kernels.native_weights import LOG2_E, Packed, packed_linear, windows_argument
 from restore.kernels.native_windows import (
     Layout,
@@ -47,9 +47,9 @@ def window_attention_branch(call: Call) -> Tensor:
     its = layout(call.window_size, call.shift)
     its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
     argument = native_library.Branch(
-        _map(x),
-        native_library.Map() if residual is None else _map(residual),
-        _map(out),
+        map_argument(x),
+        native_library.Map() if residual is None else map_argument(residual),
+        map_argument(out),
         *x.shape,
         call.num_heads,
         each + each % lib.terms,
@@ -75,6 +75,12 @@ def window_attention(
     windows: Tensor | None = None,
 ) -> Tensor:
     """See `window_attention.window_attention`."""
+    if wants_gradient(qkv, table):
+        from restore.kernels import native_gradients
+
+        return native_gradients.window_attention(
+            qkv, table, windows, (window_size, shift, num_heads, scale)
+        )
     query, key, value = _adjacent(qkv).unbind(3)
     its, name = layout(window_size, shift), ("window", window_size)
     return _attention(query, key, value, its, name, table, num_heads, scale, windows)
@@ -118,16 +124,45 @@ def _attention(
     windows: Tensor | None = None,
 ) -> Tensor:
     """Attention from [B, H, W, C] with adjacent channels to the same, in all windows or some."""
-    b, h, w, c = query.shape
-    every = b * (h // its.query.step[0]) * (w // its.query.step[1])
-    out = query.new_empty(b, h, w, c, dtype=_result_dtype(query, None))
+    out = query.new_empty(query.shape, dtype=_result_dtype(query, None))
     if windows is not None:
         out.zero_()
+    maps = (query, key, value, out)
+    argument, alive = attention_argument(maps, its, name, table, num_heads, scale, windows)
+    if out.numel():
+        _library(query).run("restore_attention", argument)
+    del alive
+    return out
+
+
+def attention_argument(
+    maps: tuple[Tensor, Tensor, Tensor, Tensor],
+    its: Layout,
+    name: tuple[object, ...],
+    table: Tensor,
+    num_heads: int,
+    scale: float,
+    windows: Tensor | None,
+) -> tuple[native_library.Attention, tuple[object, ...]]:
+    """The argument for attention, and what has to stay as long as it is used.
+
+    Args:
+        maps: queries, keys, values and the result, each with adjacent channels.
+        its: layout of the windows.
+        name: of the layout.
+        table: of biases, [rows, heads].
+        num_heads: divides the channels.
+        scale: factor of the products.
+        windows: [K] int64, those to compute; all if None.
+    """
+    b, h, w, c = maps[0].shape
+    every = b * (h // its.query.step[0]) * (w // its.query.step[1])
+    if windows is not None:
         # negative numbers count from the end, and others than there are raise IndexError
         windows = torch.arange(every, device=windows.device)[windows]
     its_windows, alive = windows_argument(name, its, table)
     argument = native_library.Attention(
-        *map(_map, (query, key, value, out)),
+        *map(map_argument, maps),
         *(b, h, w, c),
         num_heads,
         its_windows,
@@ -135,10 +170,7 @@ def _attention(
         every if windows is None else windows.numel(),
         scale * LOG2_E,
     )
-    if out.numel():
-        _library(query).run("restore_attention", argument)
-    del alive
-    return out
+    return argument, (windows, alive)
 
 
 def mlp(x: Tensor, layers: MlpLayers, eps: float, residual: bool) -> Tensor:
@@ -216,5 +248,6 @@ def _flat(x: Tensor) -> Tensor:
     return _adjacent(x.reshape(-1, x.shape[-1]))
 
 
-def _map(x: Tensor) -> native_library.Map:
+def map_argument(x: Tensor) -> native_library.Map:
+    """A map [B, H, W, C] with adjacent channels; valid as long as it is."""
     return native_library.Map(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)

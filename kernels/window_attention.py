@@ -64,7 +64,9 @@ def window_attention(
     head_dim = qkv.shape[-1] // num_heads
     if scale is None:
         scale = head_dim**-0.5
-    path = choose(OP, backend, with_native(refusals(qkv, head_dim), qkv, bias_table))
+    path = choose(
+        OP, backend, with_native(refusals(qkv, head_dim), qkv, bias_table, has_backward=True)
+    )
     if path == "triton":
         from restore.kernels.attention_ops import attend
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from restore.kernels import window_attention
 from restore.kernels import window_attention_branch_reference as reference
 from restore.kernels.dispatch import Backend, Path, choose
-from restore.kernels.native_library import with_native
+from restore.kernels.native_library import wants_gradient, with_native
 from restore.kernels.norm_linear import check_norm, product_refuses, too_wide
 from restore.kernels.precision import autocast_dtype
 from restore.kernels.window_attention import check_heads, check_windows
@@ -69,7 +69,8 @@ def window_attention_branch(
     if scale is None:
         scale = (x.shape[-1] // num_heads) ** -0.5
     call = Call(x, weights, residual, window_size, shift, num_heads, scale, eps)
-    refused = with_native(refusals(x, weights, window_size), x, residual, *weights)
+    given = (x, residual, *weights)
+    refused = with_native(refusals(x, weights, window_size), *given, has_backward=True)
     path = choose(OP, backend, refused)
     if path == "triton":
         from restore.kernels import window_attention_branch_ops as ops
@@ -78,6 +79,8 @@ def window_attention_branch(
     if path == "native":
         from restore.kernels import native_ops
 
+        if wants_gradient(*given):  # with stock layers around attention, which have a backward
+            return reference.window_attention_branch(call, native_ops.window_attention)
         return native_ops.window_attention_branch(call)
     if path == "torch":
         from restore.kernels import window_attention_torch as fast

@@ -111,9 +111,9 @@ static Vector exponentials(float *logits, Vector largest, int64_t keys) {
     return 1.0f / ((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// Attend from the PANEL queries from `query` on; `logits` holds head.keys * PANEL floats.
-template <typename Store>
-static void attend(const Head &head, int64_t query, float *logits, typename Store::Out out) {
+// How the PANEL queries from `query` on weigh the keys: units of adjacent keys in the memory of
+// head.keys * PANEL logits, and what each query's have to be multiplied by.
+static void weigh(const Head &head, int64_t query, float *logits, Vector (&factor)[ACROSS]) {
     constexpr float LOWEST = -std::numeric_limits<float>::infinity();
     Vector largest[ACROSS] = {splat(LOWEST), splat(LOWEST)};
     const int64_t key_tiles = count_tiles(head.keys);
@@ -122,8 +122,15 @@ static void attend(const Head &head, int64_t query, float *logits, typename Stor
         const int64_t rows = tile_start(head.keys, key_tiles, t + 1) - first;
         LOGIT_TILES.of[rows](head, first, query, logits, largest);
     }
-    const Vector factor[ACROSS] = {exponentials(logits, largest[0], head.keys),
-                                   exponentials(logits + LANES, largest[1], head.keys)};
+    factor[0] = exponentials(logits, largest[0], head.keys);
+    factor[1] = exponentials(logits + LANES, largest[1], head.keys);
+}
+
+// Attend from the PANEL queries from `query` on; `logits` holds head.keys * PANEL floats.
+template <typename Store>
+static void attend(const Head &head, int64_t query, float *logits, typename Store::Out out) {
+    Vector factor[ACROSS];
+    weigh(head, query, logits, factor);
     const int64_t tiles = count_tiles(head.channels);
     for (int64_t t = 0; t < tiles; ++t) {
         const int64_t first = tile_start(head.channels, tiles, t);

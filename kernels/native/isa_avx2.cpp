@@ -16,6 +16,7 @@
 #define LANES 8
 #define ISA avx2
 #include "operations.h"
+#include "attention_gradients.h"
 #include "depthwise.h"
 #include "dictionary.h"
 #include "groups.h"
@@ -23,7 +24,8 @@
 namespace restore_native {
 static const Operations operations{avx2::PANEL, avx2::pack, avx2::digest, avx2::branch, avx2::attention,
                                    avx2::tokens, avx2::groups, avx2::dictionary,
-                                   avx2::refinement, avx2::depthwise};
+                                   avx2::refinement, avx2::depthwise,
+                                   avx2::attention_gradients};
 const Operations *const AVX2 = &operations;
 }  // namespace restore_native
 

@@ -21,6 +21,7 @@
 #define LANES 16
 #define ISA avx512
 #include "operations.h"
+#include "attention_gradients.h"
 #include "depthwise.h"
 #include "dictionary.h"
 #include "groups.h"
@@ -28,7 +29,8 @@
 namespace restore_native {
 static const Operations operations{avx512::PANEL, avx512::pack, avx512::digest, avx512::branch, avx512::attention,
                                    avx512::tokens, avx512::groups, avx512::dictionary,
-                                   avx512::refinement, avx512::depthwise};
+                                   avx512::refinement, avx512::depthwise,
+                                   avx512::attention_gradients};
 const Operations *const AVX512 = &operations;
 }  // namespace restore_native
 

@@ -77,3 +77,8 @@ int64_t restore_refinement(int64_t isa, const RestoreRefinement *call, int64_t t
 int64_t restore_depthwise(int64_t isa, const RestoreDepthwise *call, int64_t threads) {
     return exact_of(isa)->depthwise(call, threads);
 }
+
+int64_t restore_attention_gradients(int64_t isa, const RestoreAttentionGradients *call,
+                                    int64_t threads) {
+    return exact_of(isa)->attention_gradients(call, threads);
+}

@@ -231,8 +231,9 @@ struct AttentionWork {
                 attend<AsPanel<false>>(head, q, logits,
                                        {mixed + first * query_stride + q, query_stride});
         }
-        if (c.out.half) give<Value>(window, channel, mixed);
-        else give<float>(window, channel, mixed);
+        const Panel y{mixed, query_stride};
+        if (c.out.half) give<Value>(c.out, queries, window, channel, y);
+        else give<float>(c.out, queries, window, channel, y);
     }
 
     template <typename Number>
@@ -263,12 +264,13 @@ struct AttentionWork {
     }
 
     template <typename Number>
-    void give(int64_t window, int64_t channel, float *mixed) const {
-        for (int64_t t = 0; t < queries.tokens; t += LANES) {
+    void give(const RestoreMap &map, const RestoreGrid &grid, int64_t window, int64_t channel,
+              Panel from) const {
+        for (int64_t t = 0; t < grid.tokens; t += LANES) {
             Number *rows[LANES];
-            const int64_t count = queries.tokens - t < LANES ? queries.tokens - t : LANES;
-            find<Number>(call->out, queries, window, t, channel, rows, nullptr);
-            scatter({mixed + t, query_stride}, width(), nullptr, rows, count);
+            const int64_t count = grid.tokens - t < LANES ? grid.tokens - t : LANES;
+            find<Number>(map, grid, window, t, channel, rows, nullptr);
+            scatter({from.data + t, from.stride}, width(), nullptr, rows, count);
         }
     }
 };

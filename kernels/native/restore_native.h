@@ -1,4 +1,4 @@
-/* The C interface of the native kernels: inference on CPUs in float32 and bfloat16.
+/* The C interface of the native kernels: for CPUs in float32 and bfloat16.
  *
  * Nothing is kept between calls. All lengths and strides count numbers, not bytes. Maps are
  * [B, H, W, C] with adjacent channels and any other strides. Pointers are to floats unless said.
@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised with every change of what follows, so that a stale build is refused, not misread. */
-#define RESTORE_ABI 5
+#define RESTORE_ABI 6
 
 typedef struct {
     void *data;
@@ -80,6 +80,16 @@ typedef struct {
     int64_t count;
     float scale;                 /* of the products, times log2 e */
 } RestoreAttention;
+
+/* From the gradient of attention's result to those of what it was computed from. No key may lie in
+   two windows. */
+typedef struct {
+    RestoreAttention attention;  /* as it was computed; out is the gradient of its result */
+    RestoreMap query, key, value; /* gradients, of the windows that were computed */
+    float *bias;                 /* [parts, heads, bias_stride], added to: gradients in logits, to
+                                    base e */
+    int64_t parts;               /* of the windows, at least 1 */
+} RestoreAttentionGradients;
 
 /* Tokens [count, channels], each at its stride; see `tokens.h` for the order of what is done. */
 typedef struct {
@@ -163,6 +173,8 @@ RESTORE_API int64_t restore_dictionary(
 RESTORE_API int64_t restore_refinement(
     int64_t isa, const RestoreRefinement *call, int64_t threads);
 RESTORE_API int64_t restore_depthwise(int64_t isa, const RestoreDepthwise *call, int64_t threads);
+RESTORE_API int64_t restore_attention_gradients(
+    int64_t isa, const RestoreAttentionGradients *call, int64_t threads);
 
 #ifdef __cplusplus
 }
