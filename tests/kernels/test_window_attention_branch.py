@@ -79,7 +79,8 @@ def test_auto_is_what_stock_layers_give(
 
 
 @pytest.mark.parametrize("residual", ["x", "none"])
-def test_autocast_is_that_of_stock_layers(residual: Any) -> None:
+def test_autocast_is_that_of_stock_layers(residual: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "AUTO", ("torch",))
     case = Case((8, 8), (4, 4), (2, 2), 2, 8, residual=residual)
     tensors = list(case.draw(torch.float32).values())
     with torch.autocast("cpu", torch.bfloat16):
