@@ -107,8 +107,7 @@ def prepare(folders: Folders, options: Options, *, resumed: bool) -> list[str]:
                     target = folder.with_name(folder.name + stamp)
                     folder.rename(target)
                     told.append(f"{folder} is of an older run: renamed to {target.name}")
-        for folder in (folders.models, folders.states, folders.visualization):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folders)
         for part in folders.root.rglob(".*.part"):
             part.unlink()
         copy = folders.root / options.file.name
@@ -116,6 +115,13 @@ def prepare(folders: Folders, options: Options, *, resumed: bool) -> list[str]:
         if options.file.is_file() and not (copy.exists() and copy.samefile(options.file)):
             shutil.copyfile(options.file, copy)
     return told
+
+
+def make_folders(folders: Folders) -> None:
+    """Those that are not there; OutputError where they cannot be made."""
+    for folder in (folders.models, folders.states, folders.visualization):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def _saved_something(folders: Folders) -> bool:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -484,6 +485,25 @@ def test_a_state_of_another_network_is_refused_in_one_line(
     with pytest.raises(UsageError, match=r"conv_first\.weight \(12, 3, 3, 3\).* more") as caught:
         train(replace(options, network_g=network), root=tmp_path, auto_resume=True)
     assert "\n" not in str(caught.value)
+
+
+def test_folders_removed_on_the_way_are_made_again(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(options, root=tmp_path / "whole")
+    folder = tmp_path / "cut/experiments/tiny"
+    step = Training.step
+
+    def removed(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        if number in (2, 5):
+            shutil.rmtree(folder / "models" if number == 2 else folder)
+        return step(self, batches, number)
+
+    monkeypatch.setattr(Training, "step", removed)
+    assert train(options, root=tmp_path / "cut").finished
+    ends = [root / "experiments/tiny" for root in (tmp_path / "whole", tmp_path / "cut")]
+    assert ends[0].joinpath("val.csv").read_text() == ends[1].joinpath("val.csv").read_text()
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
 def test_two_runs_do_not_share_a_folder(
