@@ -26,6 +26,7 @@ from restore.errors import CheckpointError, ImageError, OutputError, UsageError
 from restore.image_io import Picture, write_picture
 from restore.training import states
 from restore.training.distributed import Processes
+from restore.training.experiment import results_folder
 from restore.training.gan import GANTraining
 from restore.training.loop import train
 from restore.training.model import Training
@@ -406,6 +407,19 @@ def test_a_run_that_cannot_begin_leaves_the_older_one_where_it_is(
     # its own weights are read before it is renamed
     weights = tmp_path / "experiments/tiny/models/net_g_latest.pth"
     train(replace(options, path=PathOptions(pretrain_network_g=weights)), root=tmp_path)
+
+
+def test_results_of_one_second_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore.training.experiment.time.strftime", lambda *_: "now")
+    for number in range(4):
+        (results_folder("tiny", tmp_path) / f"{number}.csv").touch()
+    found = sorted(path.relative_to(tmp_path / "results") for path in tmp_path.rglob("*.csv"))
+    assert list(map(str, found)) == [
+        "tiny/3.csv",
+        "tiny_archived_now/0.csv",
+        "tiny_archived_now_2/1.csv",
+        "tiny_archived_now_3/2.csv",
+    ]
 
 
 def test_what_is_renamed_is_told(
