@@ -10,7 +10,6 @@ tb_logger/<name>/
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -101,14 +100,11 @@ def prepare(folders: Folders, options: Options, *, resumed: bool) -> list[str]:
     told = []
     with writing(folders.root):
         if not resumed and _saved_something(folders):
-            stamp = ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
             for folder in (folders.root, folders.tensorboard):
                 if folder.exists():
-                    target = folder.with_name(folder.name + stamp)
-                    folder.rename(target)
+                    target = _put_aside(folder)
                     told.append(f"{folder} is of an older run: renamed to {target.name}")
-        for folder in (folders.models, folders.states, folders.visualization):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folders)
         for part in folders.root.rglob(".*.part"):
             part.unlink()
         copy = folders.root / options.file.name
@@ -116,6 +112,24 @@ def prepare(folders: Folders, options: Options, *, resumed: bool) -> list[str]:
         if options.file.is_file() and not (copy.exists() and copy.samefile(options.file)):
             shutil.copyfile(options.file, copy)
     return told
+
+
+def _put_aside(folder: Path) -> Path:
+    """Rename a folder after the time; what it is called now."""
+    name = folder.name + ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
+    target, number = folder.with_name(name), 1
+    while target.exists():  # short runs follow each other within a second
+        number += 1
+        target = folder.with_name(f"{name}_{number}")
+    folder.rename(target)
+    return target
+
+
+def make_folders(folders: Folders) -> None:
+    """Those that are not there; OutputError where they cannot be made."""
+    for folder in (folders.models, folders.states, folders.visualization):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def _saved_something(folders: Folders) -> bool:
@@ -161,8 +175,7 @@ def results_folder(name: str, root: Path) -> Path:
     """Make results/<name>; an older one is renamed, as BasicSR does. OutputError if it cannot."""
     folder = root / "results" / name
     with writing(folder):
-        if folder.exists() and any(os.scandir(folder)):
-            stamp = ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
-            folder.rename(folder.with_name(folder.name + stamp))
+        if folder.exists() and any(folder.iterdir()):
+            _put_aside(folder)
         folder.mkdir(parents=True, exist_ok=True)
     return folder

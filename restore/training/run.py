@@ -20,7 +20,7 @@ from restore.datasets.build import training_loader, validation_set
 from restore.datasets.loader import LoaderState, Mixing, TrainingLoader
 from restore.errors import UsageError
 from restore.training.distributed import Processes
-from restore.training.experiment import Folders, check_room, prepare, state_to_resume
+from restore.training.experiment import Folders, check_room, make_folders, prepare, state_to_resume
 from restore.training.gan import build_training
 from restore.training.logs import Clock, Journal, Meter, Silence
 from restore.training.model import Training
@@ -127,6 +127,8 @@ class Run:
         """
         begun = time.perf_counter()
         self.watch.catch_up()
+        if self.group.is_first:
+            make_folders(self.folders)  # someone may have removed them on the way
         self.training.save_networks(self.folders.models, str(self.iteration))
         state = self._state()
         if self.group.is_first:

@@ -50,8 +50,10 @@ class Table:
         cells = {name: f"{v:.6g}" if isinstance(v, float) else str(v) for name, v in row.items()}
         self.rows.append(cells)
         new = [name for name in cells if name not in self._columns]
-        if new:
+        if new or not self._path.exists():
             self._columns += new
+            with writing(self._path):  # someone may have removed the folder on the way
+                self._path.parent.mkdir(parents=True, exist_ok=True)
             self._write_all()
             return
         with writing(self._path), self._path.open("a", encoding="utf-8", newline="") as file:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from restore.errors import CheckpointError, ImageError, OutputError, UsageError
 from restore.image_io import Picture, write_picture
 from restore.training import states
 from restore.training.distributed import Processes
+from restore.training.experiment import results_folder
 from restore.training.gan import GANTraining
 from restore.training.loop import train
 from restore.training.model import Training
@@ -407,6 +409,19 @@ def test_a_run_that_cannot_begin_leaves_the_older_one_where_it_is(
     train(replace(options, path=PathOptions(pretrain_network_g=weights)), root=tmp_path)
 
 
+def test_results_of_one_second_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore.training.experiment.time.strftime", lambda *_: "now")
+    for number in range(4):
+        (results_folder("tiny", tmp_path) / f"{number}.csv").touch()
+    found = sorted(path.relative_to(tmp_path / "results") for path in tmp_path.rglob("*.csv"))
+    assert list(map(str, found)) == [
+        "tiny/3.csv",
+        "tiny_archived_now/0.csv",
+        "tiny_archived_now_2/1.csv",
+        "tiny_archived_now_3/2.csv",
+    ]
+
+
 def test_what_is_renamed_is_told(
     options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -484,6 +499,25 @@ def test_a_state_of_another_network_is_refused_in_one_line(
     with pytest.raises(UsageError, match=r"conv_first\.weight \(12, 3, 3, 3\).* more") as caught:
         train(replace(options, network_g=network), root=tmp_path, auto_resume=True)
     assert "\n" not in str(caught.value)
+
+
+def test_folders_removed_on_the_way_are_made_again(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(options, root=tmp_path / "whole")
+    folder = tmp_path / "cut/experiments/tiny"
+    step = Training.step
+
+    def removed(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        if number in (2, 5):
+            shutil.rmtree(folder / "models" if number == 2 else folder)
+        return step(self, batches, number)
+
+    monkeypatch.setattr(Training, "step", removed)
+    assert train(options, root=tmp_path / "cut").finished
+    ends = [root / "experiments/tiny" for root in (tmp_path / "whole", tmp_path / "cut")]
+    assert ends[0].joinpath("val.csv").read_text() == ends[1].joinpath("val.csv").read_text()
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
 def test_two_runs_do_not_share_a_folder(
