@@ -20,6 +20,8 @@ from torch.nn import functional as F
 Layer = Callable[[Tensor], Tensor]
 STRIP_BYTES = 4 * 2**20  # of a strip where it is largest; a few times that is alive
 LEAST_ROWS = 4  # of a strip of the input, however wide it is: convolutions are slow on fewer
+# modules that compute each row from that row alone
+BY_ROW = (nn.PixelShuffle, nn.LeakyReLU, nn.GELU)
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,15 @@ def doubled(x: Tensor) -> Tensor:
 def run_layers(layers: Sequence[Layer], x: Tensor, widest: int = 0) -> Tensor:
     """[B, C, H, W] to what the layers make of it, one after the other.
 
-    In strips where nothing but the result is wanted: on a CPU, with no gradients and no graph.
+    In strips where nothing but the result is wanted: on a CPU, with no gradients and no graph, and
+    where every module is of a kind that strips know and has no hooks.
 
     Args:
         layers: what to run.
         x: the map.
         widest: the most channels that layers other than convolutions give.
     """
-    if only_result(x):
+    if only_result(x) and all(map(_known, layers)):
         scale, row_bytes = _growth(layers, x, widest)
         rows = max(LEAST_ROWS, STRIP_BYTES // max(row_bytes, 1))
         if rows < x.shape[2]:
@@ -97,6 +100,20 @@ def only_result(x: Tensor) -> bool:
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return x.device.type == "cpu" and not (recorded or traced)
+
+
+def _known(layer: Layer) -> bool:
+    """Whether strips give what a call of the layer gives: no module that was put in its place."""
+    if not isinstance(layer, nn.Module):
+        return True
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+        return False
+    if not isinstance(layer, nn.Conv2d):
+        return type(layer) in BY_ROW
+    its_own = type(layer).forward is nn.Conv2d.forward  # of parametrised ones too
+    same = tuple(side // 2 for side in layer.kernel_size)
+    steps = (*layer.stride, *layer.dilation)
+    return its_own and layer.padding_mode == "zeros" and layer.padding == same and set(steps) == {1}
 
 
 def run_whole(layers: Iterable[Layer], x: Tensor) -> Tensor:

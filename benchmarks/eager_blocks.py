@@ -12,11 +12,13 @@ windows in a map, d channels of a head.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from restore.archs._blocks import PositionMlp
 from restore.archs._cross_aggregation import CrossAggregationBlock, StripeAttention
 from restore.archs._swin import WindowAttention
 from restore.archs.hat import HAB, OCAB
@@ -26,6 +28,7 @@ from restore.kernels.windows import (
     Size,
     aligned_position_index,
     overlapping_position_index,
+    relative_offsets,
     relative_position_index,
     window_partition,
     window_reverse,
@@ -280,6 +283,13 @@ def cross_block(block: CrossAggregationBlock, x: Tensor, size: Size, stored: Sto
     return x + block.drop_path(mlp(block.mlp, block.norm2(x)))
 
 
+def biases_by_offset(pos: PositionMlp, window: Size) -> Tensor:
+    """[(2 wh - 1)(2 ww - 1), heads]: by the MLP, at every call."""
+    weight = pos.pos_proj.weight
+    hidden = pos.pos_proj(relative_offsets(window, weight.device).to(weight.dtype))
+    return cast(Tensor, pos.pos3(pos.pos2(pos.pos1(hidden))))
+
+
 def _stripes(attn: StripeAttention, qkv: Tensor, scale: float | None, stored: Stored) -> Tensor:
     size = (qkv.shape[2], qkv.shape[3])
     window = (attn.window[0] or size[0], attn.window[1] or size[1])
@@ -288,7 +298,7 @@ def _stripes(attn: StripeAttention, qkv: Tensor, scale: float | None, stored: St
         for part in qkv
     )
     factor = q.shape[-1] ** -0.5 if scale is None else scale
-    table = attn.pos.table(window)  # by its MLP, at every call
+    table = biases_by_offset(attn.pos, window)
     mask = stored.mask(size, window, attn.shift, table)
     y = attend(q * factor, k, v, square_bias(stored, table, window), mask)
     return rolled(window_reverse(y, window, *size), attn.shift, back=True)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from benchmarks.eager_blocks import (
     Stored,
     attend,
+    biases_by_offset,
     conv_mlp,
     convolved,
     cross_block,
@@ -123,7 +124,7 @@ def _correlations(module: Correlation, x: Tensor, stored: Stored) -> Tensor:
 def _mean_bias(module: Correlation, stored: Stored) -> Tensor:
     """[heads, N, M]: biases of all pairs of pixels, and their means over a block of keys."""
     (wh, ww), (rh, rw) = module.window_size, module.reduction
-    table = module.pos.table(module.window_size)
+    table = biases_by_offset(module.pos, module.window_size)
     index = stored.index("own", table, lambda: relative_position_index((wh, ww)), wh, ww)
     pairs = table[index.flatten()].view(wh * ww, wh // rh, rh, ww // rw, rw, -1)
     return pairs.mean(dim=(2, 4)).flatten(1, 2).permute(2, 0, 1)

@@ -44,6 +44,7 @@ MEANING: dict[Kind, str] = {
 
 MAX_SHIFT = 0.2  # pixels of lq
 _LEAST_AGREEMENT = 0.4  # different pictures reach 0.3, the same under heavy degradation stay above
+_BEYOND = 0.01  # of 0..1: resizing passes it a little
 _LOOKED_AT = 512  # pixels of a side of lq, in its middle
 
 
@@ -183,6 +184,9 @@ def _look_at(pair: Pair | Entry, wanted: Wanted) -> _Seen:
     if findings:
         return _Seen(len(pictures), None, False, tuple(findings))
     gt = pictures[0]
+    odd = _odd_values(gt)
+    if odd:
+        findings.append(Finding("unreadable", names[:1], odd))
     small = _too_small(gt, wanted)
     if small:
         findings.append(Finding("shape", names[:1], small))
@@ -191,6 +195,17 @@ def _look_at(pair: Pair | Entry, wanted: Wanted) -> _Seen:
         more, aligned = _compare(gt, pictures[1], names, wanted)
         findings += more
     return _Seen(len(pictures), fingerprint(gt), aligned, tuple(findings))
+
+
+def _odd_values(gt: Array) -> str:
+    if gt.dtype != np.float32 or not gt.size:
+        return ""
+    if not np.isfinite(gt).all():
+        return "has values that are NaN or infinite"
+    least, most = float(gt.min()), float(gt.max())
+    if least > -_BEYOND and most < 1 + _BEYOND:
+        return ""
+    return f"has values from {least:g} to {most:g}; expected floating point in 0..1"
 
 
 def _too_small(gt: Array, wanted: Wanted) -> str:
@@ -241,6 +256,8 @@ def _compare(
 
 
 def _other_scale(gt: Array, lq: Array, scale: int) -> str:
+    if scale > 1 and lq.shape[:2] == (gt.shape[0] * scale, gt.shape[1] * scale):
+        return "; gt and lq look exchanged"
     ratio = gt.shape[0] / lq.shape[0]
     if round(ratio) != scale and abs(ratio - round(ratio)) < 0.05 and round(ratio) >= 1:
         return f"; it looks like scale {round(ratio)}"

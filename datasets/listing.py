@@ -50,12 +50,16 @@ class Pair:
 def pictures_in(folder: Path) -> list[str]:
     """Names of the pictures in a folder, sorted; hidden files and folders in it are left out.
 
+    Links that lead nowhere count: leaving them out would train on less without a word.
+
     Raises:
         UsageError: there is no such folder, or no picture in it.
     """
     try:
         with os.scandir(folder) as entries:
-            files = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
+            folders = sorted(entry.name for entry in seen if _is_folder(entry))
+            files = [entry.name for entry in seen if _is_file(entry)]
     except FileNotFoundError:
         raise UsageError(f"{folder}: no such folder") from None
     except NotADirectoryError:
@@ -65,8 +69,28 @@ def pictures_in(folder: Path) -> list[str]:
     found = sorted(name for name in files if Path(name).suffix.lower() in READ_SUFFIXES)
     if not found:
         others = f"; of its {len(files)} files none is named like one" if files else ""
+        if folders:
+            others += (
+                f"; it has folders ({_some(folders)}), and pictures in folders below are not "
+                "looked for: name those, dataroot_gt and dataroot_lq take lists"
+            )
         raise UsageError(f"{folder}: holds no picture{others}")
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Also a link that leads nowhere: reading it tells, where leaving it out would not."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:
+        return True
 
 
 def folder_entries(folder: Path) -> list[Entry]:

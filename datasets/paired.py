@@ -64,6 +64,13 @@ def check_scale(
 ) -> None:
     """Raise ImageError unless gt is exactly `scale` times as large as lq."""
     if gt_size != (lq_size[0] * scale, lq_size[1] * scale):
+        swapped = lq_size == (gt_size[0] * scale, gt_size[1] * scale) and scale > 1
+        if swapped:
+            raise ImageError(
+                f"{names[1]}: {gt_size[0]} x {gt_size[1]} pixels of gt, and {lq_size[0]} x "
+                f"{lq_size[1]} of its lq {names[0]}: gt has to be the larger one; exchange "
+                "dataroot_gt and dataroot_lq"
+            )
         raise ImageError(
             f"{names[1]}: {gt_size[0]} x {gt_size[1]} pixels are not {scale} times the "
             f"{lq_size[0]} x {lq_size[1]} of {names[0]}; crop the gt to a multiple of {scale} and "

@@ -1,7 +1,7 @@
 """How the kernels of attention are cut into programs where nothing was measured.
 
-Chosen by what the compiler says for sm_90 at the shapes of all official networks: no registers
-spilled, and as many programs side by side as registers then allow.
+Chosen by what the compiler says for sm_80 and sm_90 at the shapes of all official networks: few
+registers spilled or none, and as many programs side by side as registers then allow.
 """
 
 from __future__ import annotations

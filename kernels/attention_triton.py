@@ -189,8 +189,9 @@ class Call:
         n, m, d, dtype = self.g.n, self.g.m, self.d, self.q.dtype
         if self.open_g.opened:  # the same for stripes of many lengths
             n, m = triton.next_power_of_2(n), triton.next_power_of_2(m)
-        key = f"{n}x{m} heads of {d} {dtype}".replace("torch.", "")
-        default = default_launch(kernel, n, m, d, dtype, self.g.sorted > 0)
+        ordered = self.g.sorted > 0
+        key = f"{n}x{m}{' in order' * ordered} heads of {d} {dtype}".replace("torch.", "")
+        default = default_launch(kernel, n, m, d, dtype, ordered)
         return best(f"attention {kernel}", key, self.q, default)
 
     def layout(self, q_pixel: int, kv_pixel: int, q: int, k: int, v: int) -> Layout:

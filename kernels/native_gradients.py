@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from restore.kernels import native_library, native_ops, reference
+from restore.kernels import native_calls, native_ops, reference
 from restore.kernels.native_library import library
 from restore.kernels.native_windows import layout
 from restore.kernels.precision import full_precision
@@ -79,7 +79,7 @@ def _gradients(
     )
     parts = max(min(PARTS, argument.count), 1)
     dbias = torch.zeros(parts, num_heads, argument.windows.bias_stride)
-    call = native_library.AttentionGradients(
+    call = native_calls.AttentionGradients(
         argument, *map(native_ops.map_argument, dqkv.unbind(3)), dbias.data_ptr(), parts
     )
     library().run("restore_attention_gradients", call)

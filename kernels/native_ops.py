@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from restore.kernels import native_library
+from restore.kernels import native_calls
 from restore.kernels.fused_reference import MlpLayers, NormedLinear
 from restore.kernels.native_library import BFLOAT16, Library, library, wants_gradient
 from restore.kernels.native_weights import LOG2_E, Packed, packed_linear, windows_argument
@@ -46,9 +46,9 @@ def window_attention_branch(call: Call) -> Tensor:
     out = x.new_empty(x.shape, dtype=_result_dtype(x, residual))
     its = layout(call.window_size, call.shift)
     its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
-    argument = native_library.Branch(
+    argument = native_calls.Branch(
         map_argument(x),
-        native_library.Map() if residual is None else map_argument(residual),
+        native_calls.Map() if residual is None else map_argument(residual),
         map_argument(out),
         *x.shape,
         call.num_heads,
@@ -143,7 +143,7 @@ def attention_argument(
     num_heads: int,
     scale: float,
     windows: Tensor | None,
-) -> tuple[native_library.Attention, tuple[object, ...]]:
+) -> tuple[native_calls.Attention, tuple[object, ...]]:
     """The argument for attention, and what has to stay as long as it is used.
 
     Args:
@@ -161,7 +161,7 @@ def attention_argument(
         # negative numbers count from the end, and others than there are raise IndexError
         windows = torch.arange(every, device=windows.device)[windows]
     its_windows, alive = windows_argument(name, its, table)
-    argument = native_library.Attention(
+    argument = native_calls.Attention(
         *map(map_argument, maps),
         *(b, h, w, c),
         num_heads,
@@ -206,7 +206,7 @@ def _tokens(
     out = x.new_empty(*x.shape[:-1], outputs, dtype=_result_dtype(x, residual))
     tokens = _flat(x)
     added = None if residual is None else _flat(residual)
-    argument = native_library.Tokens(
+    argument = native_calls.Tokens(
         tokens.data_ptr(),
         0 if added is None else added.data_ptr(),
         out.data_ptr(),
@@ -217,7 +217,7 @@ def _tokens(
         tokens.dtype == torch.bfloat16,
         out.dtype == torch.bfloat16,
         first.argument,
-        native_library.Linear() if second is None else second.argument,
+        native_calls.Linear() if second is None else second.argument,
         layer.norm_weight is not None,
         gelu,
         eps,
@@ -248,6 +248,6 @@ def _flat(x: Tensor) -> Tensor:
     return _adjacent(x.reshape(-1, x.shape[-1]))
 
 
-def map_argument(x: Tensor) -> native_library.Map:
+def map_argument(x: Tensor) -> native_calls.Map:
     """A map [B, H, W, C] with adjacent channels; valid as long as it is."""
-    return native_library.Map(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)
+    return native_calls.Map(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)

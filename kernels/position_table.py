@@ -39,13 +39,13 @@ def position_table(
         of the parameters.
 
     Raises:
-        ValueError: there are more or fewer parameters.
+        ValueError: there are more or fewer parameters, or a shape, a dtype or a device does not
+            fit; the message has both sides.
         BackendUnavailable: the named backend cannot run this call.
 
     Source: Wang et al., "CrossFormer", arXiv:2108.00154 (dynamic position bias).
     """
-    if len(parameters) != PARAMETERS:
-        raise ValueError(f"{OP}: {len(parameters)} parameters; expected {PARAMETERS}")
+    _check(parameters)
     path = choose(OP, backend, refusals(parameters, window_size))
     with full_precision(parameters[0]):
         if path == "triton":
@@ -67,3 +67,29 @@ def _triton_refuses(parameters: Sequence[Tensor], window_size: Size) -> str | No
     if why is None and max(p.shape[0] for p in parameters) > WIDEST:
         return f"more than {WIDEST} channels or heads"
     return why
+
+
+def _check(parameters: Sequence[Tensor]) -> None:
+    if len(parameters) != PARAMETERS:
+        raise ValueError(f"{OP}: {len(parameters)} parameters; expected {PARAMETERS}")
+    first, last = parameters[0], parameters[-1]
+    if first.dim() != 2 or last.dim() != 1:
+        raise ValueError(
+            f"{OP}: W_1 is {tuple(first.shape)} and b_4 {tuple(last.shape)}; expected [C, 2] and "
+            "[heads]"
+        )
+    c, heads = first.shape[0], last.shape[0]
+    shapes: list[tuple[int, ...]] = [(c, 2), (c,)]
+    for out in (c, c, heads):
+        shapes += [(c,), (c,), (out, c), (out,)]
+    for number, (given, shape) in enumerate(zip(parameters, shapes, strict=True)):
+        if tuple(given.shape) != shape:
+            raise ValueError(
+                f"{OP}: parameter {number} is {tuple(given.shape)}; C={c} and {heads} heads need "
+                f"{shape}"
+            )
+        if given.dtype != first.dtype or given.device != first.device:
+            raise ValueError(
+                f"{OP}: parameter {number} is {given.dtype} on {given.device}; W_1 is "
+                f"{first.dtype} on {first.device}"
+            )

@@ -10,6 +10,8 @@ from restore.archs._spec import ArchConfig, ArchSpec
 from restore.archs._tails import SCALES
 from restore.errors import CheckpointError, UsageError
 
+_TOLD = 6  # keys that a message names
+
 
 def for_scale(spec: ArchSpec, config: ArchConfig, scale: int, where: str) -> ArchConfig:
     """The same settings for another scale.
@@ -57,5 +59,8 @@ def transplanted(
 
 
 def in_words(keys: tuple[str, ...], state: Mapping[str, Tensor]) -> str:
-    """Keys with their shapes, for messages."""
-    return ", ".join(f"{key} {tuple(state[key].shape)}" for key in keys) or "none"
+    """Keys with their shapes, for messages; of many the first."""
+    told = [f"{key} {tuple(state[key].shape)}" for key in keys[:_TOLD]]
+    if len(keys) > _TOLD:
+        told.append(f"and {len(keys) - _TOLD} more")
+    return ", ".join(told) or "none"

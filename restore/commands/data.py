@@ -182,6 +182,7 @@ def run_lmdb(options: argparse.Namespace) -> None:
 def run_check(options: argparse.Namespace) -> bool:
     """Look through one set or several, and show what was found; whether anything was."""
     from restore.commands.check_sets import set_of_words, sets_of_file
+    from restore.commands.option_files import option_file
     from restore.datasets.check import MAX_SHIFT, check_pairs
 
     shift = MAX_SHIFT if options.max_shift is None else options.max_shift
@@ -190,7 +191,8 @@ def run_check(options: argparse.Namespace) -> bool:
     if (options.gt is None) == (options.opt is None):
         raise UsageError("give either --gt, a folder of pictures, or -opt, an option file")
     if options.opt is not None:
-        sets = sets_of_file(options.opt, options.against, shift)
+        path = option_file(str(option_file(str(options.opt), "train", "")), "test", "")
+        sets = sets_of_file(path, options.against, shift)
     else:
         sets = [set_of_words(options, shift)]
     reports = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from restore.commands.option_files import add_option_file, is_first_process, list_lines, read
 from restore.commands.parsing import Parser, new_parser, one_of
-from restore.errors import OutputError
+from restore.errors import ImageError, OutputError
 
 if TYPE_CHECKING:
     from restore.training.dataset_options import DatasetOptions
@@ -104,6 +104,10 @@ def run_train(
         outcome = train(found, launcher=options.launcher, auto_resume=options.auto_resume)
     except (NonFiniteLossError, OutputError) as error:
         complain(f"restore train: {error}")
+        return STOPPED
+    except ImageError as error:
+        complain(f"restore train: {error}")
+        complain("mend or remove it; --auto_resume then goes on from the last training state")
         return STOPPED
     except torch.OutOfMemoryError as error:
         complain(f"restore train: the GPU has not enough memory: {str(error).splitlines()[0]}")

@@ -10,8 +10,6 @@ tb_logger/<name>/
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -29,8 +27,6 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
-
-log = logging.getLogger("restore.training")
 
 ARCHIVED = "_archived_"
 
@@ -89,29 +85,51 @@ def state_to_resume(
     return read_state(path) if path is not None and state is None else state
 
 
-def prepare(folders: Folders, options: Options, *, resumed: bool) -> None:
+def prepare(folders: Folders, options: Options, *, resumed: bool) -> list[str]:
     """Make the folders; an older run of that name that saved something is renamed, as BasicSR does.
 
     A run that was killed before its first checkpoint has nothing to keep, and is begun again in the
     same folder. What a killed run left half written is removed.
 
+    Returns:
+        What was renamed, in words.
+
     Raises:
         OutputError: they cannot be made.
     """
+    told = []
     with writing(folders.root):
         if not resumed and _saved_something(folders):
-            stamp = ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
             for folder in (folders.root, folders.tensorboard):
                 if folder.exists():
-                    target = folder.with_name(folder.name + stamp)
-                    folder.rename(target)
-                    log.info("%s is of an older run: renamed to %s", folder, target.name)
-        for folder in (folders.models, folders.states, folders.visualization):
-            folder.mkdir(parents=True, exist_ok=True)
+                    target = _put_aside(folder)
+                    told.append(f"{folder} is of an older run: renamed to {target.name}")
+        make_folders(folders)
         for part in folders.root.rglob(".*.part"):
             part.unlink()
-        if options.file.is_file():
-            shutil.copyfile(options.file, folders.root / options.file.name)
+        copy = folders.root / options.file.name
+        # a run may go on with the copy that it left
+        if options.file.is_file() and not (copy.exists() and copy.samefile(options.file)):
+            shutil.copyfile(options.file, copy)
+    return told
+
+
+def _put_aside(folder: Path) -> Path:
+    """Rename a folder after the time; what it is called now."""
+    name = folder.name + ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
+    target, number = folder.with_name(name), 1
+    while target.exists():  # short runs follow each other within a second
+        number += 1
+        target = folder.with_name(f"{name}_{number}")
+    folder.rename(target)
+    return target
+
+
+def make_folders(folders: Folders) -> None:
+    """Those that are not there; OutputError where they cannot be made."""
+    for folder in (folders.models, folders.states, folders.visualization):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def _saved_something(folders: Folders) -> bool:
@@ -145,7 +163,7 @@ def sole_user(folders: Folders, group: Processes) -> Iterator[None]:
 
 def check_room(folders: Folders, needed: int) -> None:
     """OutputError where the disk has no room for a checkpoint of so many bytes."""
-    free = shutil.disk_usage(folders.root).free
+    free = shutil.disk_usage(folders.root if folders.root.exists() else folders.root.parent).free
     if free < needed:
         raise OutputError(
             f"{folders.root}: the disk has {free / 2**20:.0f} MiB left and a checkpoint takes "
@@ -157,8 +175,7 @@ def results_folder(name: str, root: Path) -> Path:
     """Make results/<name>; an older one is renamed, as BasicSR does. OutputError if it cannot."""
     folder = root / "results" / name
     with writing(folder):
-        if folder.exists() and any(os.scandir(folder)):
-            stamp = ARCHIVED + time.strftime("%Y%m%d_%H%M%S")
-            folder.rename(folder.with_name(folder.name + stamp))
+        if folder.exists() and any(folder.iterdir()):
+            _put_aside(folder)
         folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from restore.errors import ImageError
 from restore.training.distributed import Launcher, processes
 from restore.training.experiment import folders_of, sole_user
 from restore.training.options import Options
@@ -54,6 +55,8 @@ def train(
         UsageError: options that cannot be obeyed.
         CheckpointError: weights or states that cannot be read.
         NonFiniteLossError: a loss became NaN or infinite.
+        ImageError: a picture cannot be read, or is not what it has to be; what one process trained
+            before is saved.
         OutputError: the disk is full, or cannot be written; the last training state is whole.
     """
     folders = folders_of(options.name, root or Path())
@@ -69,6 +72,14 @@ def train(
 
 def iterate(run: Run) -> bool:
     """All iterations that are left; False where the run was asked to stop before the last one."""
+    try:
+        return _all_left(run)
+    except ImageError:
+        run.keep()
+        raise
+
+
+def _all_left(run: Run) -> bool:
     options, total = run.options, run.train.total_iter
     if run.iteration and run.is_due(options.val.val_freq):
         run.validate()  # a state is saved before its validation, which a kill may have prevented
@@ -76,7 +87,12 @@ def iterate(run: Run) -> bool:
     batches = iter(run.loader)
     while run.iteration < total:
         waited = time.perf_counter()
-        taken = list(islice(batches, run.train.accum_iter))
+        stood = run.loader.state
+        try:
+            taken = list(islice(batches, run.train.accum_iter))
+        except ImageError:
+            run.loader.state = stood  # batches of a step that was not taken
+            raise
         run.clock.waited(time.perf_counter() - waited, sum(len(batch.index) for batch in taken))
 
         run.iteration += 1

@@ -20,7 +20,7 @@ from restore.datasets.build import training_loader, validation_set
 from restore.datasets.loader import LoaderState, Mixing, TrainingLoader
 from restore.errors import UsageError
 from restore.training.distributed import Processes
-from restore.training.experiment import Folders, check_room, prepare, state_to_resume
+from restore.training.experiment import Folders, check_room, make_folders, prepare, state_to_resume
 from restore.training.gan import build_training
 from restore.training.logs import Clock, Journal, Meter, Silence
 from restore.training.model import Training
@@ -127,12 +127,24 @@ class Run:
         """
         begun = time.perf_counter()
         self.watch.catch_up()
+        if self.group.is_first:
+            make_folders(self.folders)  # someone may have removed them on the way
         self.training.save_networks(self.folders.models, str(self.iteration))
         state = self._state()
         if self.group.is_first:
             write_state(self.folders.state(self.iteration), state)
             log.info("iter %s: saved %s", f"{self.iteration:,}", self.folders.state(self.iteration))
         self.clock.pause(time.perf_counter() - begun)
+
+    def keep(self) -> None:
+        """Save what is not saved yet, where the run ends by a picture that cannot be used.
+
+        Not with several processes, of which the others do not know and are elsewhere.
+        """
+        if self.iteration and self.group.count == 1:
+            path = self.folders.state(self.iteration)
+            if not path.exists():
+                self.save()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -206,12 +218,9 @@ def start_run(
         UsageError, CheckpointError, OutputError: see `train`.
     """
     state = state_to_resume(options, folders, auto_resume, group)
-    if group.is_first:
-        prepare(folders, options, resumed=state is not None)
-    group.wait()
     first = 0 if state is None else int(state["iter"])
-    journal = Journal(options, folders, first) if group.is_first else Silence()
-    with contextlib.closing(journal), arithmetic(options.deterministic):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(arithmetic(options.deterministic))
         seed = group.from_first(_seed(options, state))
         seed_all(seed)
         training = build_training(options, group)
@@ -229,14 +238,23 @@ def start_run(
             Metrics(options.val.metrics),
             how_of(options),
             FiniteWatch(folders.root),
-            journal,
+            Silence(),
             Best(options.val.metrics),
         )
         if state is not None:
             run.resume(state)
         model = training.model
+        # only now that nothing else can refuse to begin is an older run of that name put aside
         if group.is_first:
             check_room(folders, 6 * 4 * model.num_parameters)
+            aside = prepare(folders, options, resumed=state is not None)
+            with untouched_random_states():  # wandb draws the names of runs
+                run.journal = Journal(options, folders, first)
+            stack.enter_context(contextlib.closing(run.journal))
+            for line in aside:
+                log.info("%s", line)
+        group.wait()
+        run.clock = Clock()
         log.info(
             "%s: %s, %s parameters, seed %d, from iteration %s to %s on %s",
             *(options.name, model.variant, f"{model.num_parameters:,}", seed),

@@ -13,6 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from restore.rescaling import in_words, transplanted
+
+# what an option file says of an optimizer, beside the rate, which is set at every step
+_SETTINGS = ("betas", "eps", "weight_decay", "decoupled_weight_decay", "momentum", "nesterov")
+
 
 def whole(value: Tensor) -> Tensor:
     """A tensor in one piece on the CPU; what lies there already is not copied."""
@@ -44,6 +49,11 @@ def full_state(network: nn.Module) -> dict[str, Tensor]:
 def load_full_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put back what `full_state` gave; RuntimeError where it is of another network."""
     own = network.state_dict()
+    _, new, left_out = transplanted(network, state)
+    if new or left_out:
+        raise RuntimeError(
+            f"the network has {in_words(new, own)}, the state {in_words(left_out, state)}"
+        )
     network.load_state_dict(
         {name: _as(value, own[name]) if name in own else value for name, value in state.items()}
     )
@@ -63,7 +73,14 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Put back what `optimizer_state` gave; ValueError where it is of other parameters."""
+    """Put back what `optimizer_state` gave, but for the settings, which stay the optimizer's own.
+
+    Raises:
+        ValueError: it is of other parameters, or of another kind of optimizer.
+    """
+    kinds = [_kind(each["param_groups"][0]) for each in (state, optimizer.state_dict())]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"it is of {kinds[0]} and the optimizer is {kinds[1]}")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     values = {
         number: {
@@ -73,4 +90,17 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
         for number, entry in state["state"].items()
         if number < len(parameters)
     }
+    settings = [
+        {name: group[name] for name in _SETTINGS if name in group}
+        for group in optimizer.param_groups
+    ]
     optimizer.load_state_dict({"state": values, "param_groups": state["param_groups"]})
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+
+
+def _kind(group: Mapping[str, Any]) -> str:
+    """Which optimizers have states of one kind, told by what only they keep."""
+    if "momentum" in group:
+        return "SGD"
+    return "ScheduleFreeAdamW" if "weight_sum" in group else "Adam or AdamW"

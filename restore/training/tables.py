@@ -12,6 +12,22 @@ from restore.atomic import atomic_output, writing
 Cell = int | float | str
 
 
+# what becomes of bytes that are no text
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
+
+
+def _rows(path: Path, last: int) -> list[dict[str, str]]:
+    """Whole rows up to an iteration; a kill cuts rows short, a power cut leaves any bytes."""
+    with writing(path):
+        text = path.read_bytes().decode("utf-8", "replace").replace("\0", _NO_TEXT)
+    lines = [line for line in text.splitlines() if _NO_TEXT not in line]
+    return [
+        row
+        for row in csv.DictReader(lines, restval="")
+        if None not in row and row.get("iter", "").isdecimal() and int(row["iter"]) <= last
+    ]
+
+
 class Table:
     """Rows by iteration; a row is on the disk when `add` returns.
 
@@ -25,14 +41,7 @@ class Table:
         self._path = path
         self.rows: list[dict[str, str]] = []
         if until and path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                last = until - before
-                # a row that was cut short by a kill has no number, or is beyond what is kept
-                self.rows = [
-                    row
-                    for row in csv.DictReader(file)
-                    if (row.get("iter") or "").isdecimal() and int(row["iter"]) <= last
-                ]
+            self.rows = _rows(path, until - before)
         self._columns = list(dict.fromkeys(name for row in self.rows for name in row))
         self._write_all()
 
@@ -41,8 +50,10 @@ class Table:
         cells = {name: f"{v:.6g}" if isinstance(v, float) else str(v) for name, v in row.items()}
         self.rows.append(cells)
         new = [name for name in cells if name not in self._columns]
-        if new:
+        if new or not self._path.exists():
             self._columns += new
+            with writing(self._path):  # someone may have removed the folder on the way
+                self._path.parent.mkdir(parents=True, exist_ok=True)
             self._write_all()
             return
         with writing(self._path), self._path.open("a", encoding="utf-8", newline="") as file:

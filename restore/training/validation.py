@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from restore.atomic import atomic_output, writing
-from restore.errors import UsageError
+from restore.errors import ImageError, UsageError
 from restore.image_io import Picture, write_picture
 from restore.metrics import psnr, ssim
 from restore.model import Model
@@ -180,20 +180,23 @@ def validate(
         The scores of all pictures, to every process.
 
     Raises:
-        UsageError, ImageError, OutputError: a picture cannot be restored, scored or written.
+        ImageError, OutputError: a picture cannot be restored, scored or written.
     """
     count = min(len(pictures), most) if most else len(pictures)
     step, first = (1, 0) if processes.is_sharded else (processes.count, processes.rank)
     found: dict[int, tuple[str, dict[str, float]]] = {}
     for index in range(first, count, step):
         item = pictures[index]
-        result = as_bytes(restored(model, item.lq, how))
+        try:
+            result = as_bytes(restored(model, item.lq, how))
+            values = {} if item.gt is None else metrics(result, as_bytes(item.gt[0]))
+        except UsageError as error:
+            raise ImageError(f"{name}: {item.lq_path}: {error}") from error
         if save_to is not None and (processes.is_first or not processes.is_sharded):
             path = save_to(Path(item.lq_path).stem)
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             write_picture(path, Picture(result), fmt="png")
-        values = {} if item.gt is None else metrics(result, as_bytes(item.gt[0]))
         found[index] = (item.lq_path, values)
         if seen is not None:
             seen(item.lq_path)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.archs import _swin
+from restore.archs._blocks import on_map
 from restore.archs._cross_aggregation import CrossAggregationBlock
 from restore.archs._swin import SwinBlock
 from restore.archs.cat import CATConfig
@@ -136,7 +137,10 @@ def test_cross_aggregation_drops_what_it_projects() -> None:
     x = torch.randn(4, 8, 8, 32).double()
 
     def stock() -> Tensor:
-        y = block._aggregate(block.qkv(block.norm1(x)))
+        qkv = block.qkv(block.norm1(x)).unflatten(-1, (3, -1))
+        halves = zip(block.attns, qkv.chunk(2, dim=-1), strict=True)
+        y = torch.cat([attend(half, block.scale) for attend, half in halves], dim=-1)
+        y = y + on_map(block.get_v, qkv[..., 2, :])
         return x + block.drop_path(block.proj_drop(block.proj(y)))
 
     for mode in (True, False):

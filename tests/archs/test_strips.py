@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,68 @@ def test_strips_only_where_nothing_is_recorded(strips_of: pytest.MonkeyPatch) ->
         assert not ran
         net(x)
     assert ran
+
+
+def test_a_hook_sees_the_whole_map(strips_of: pytest.MonkeyPatch) -> None:
+    """Of a convolution of the tail, once, and what it gives in its place is taken."""
+    net = network("pixelshuffle", 2, dtype=torch.float32)
+    x = torch.rand(1, 3, 9, 7)
+    seen: list[torch.Size] = []
+
+    def doubling(module: nn.Module, given: object, y: Tensor) -> Tensor:
+        seen.append(y.shape)
+        return 2 * y
+
+    handle = net.upsample[0].register_forward_hook(doubling)  # type: ignore[index,union-attr]
+    expected = net(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected)
+        assert seen == [(1, 256, 9, 7)] * 2
+        handle.remove()
+        assert not torch.allclose(net(x), expected)
+
+
+class _Wrapped(nn.Module):
+    """A convolution inside of another module, as adapters of few parameters have it."""
+
+    def __init__(self, inner: nn.Conv2d) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H, W]."""
+        return 2 * self.inner(x)
+
+
+class _Twice(nn.Conv2d):
+    """A convolution with another forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H, W]."""
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        _Wrapped,
+        lambda conv: _Twice(64, 256, 3, 1, 1),
+        lambda conv: nn.Conv2d(64, 256, 3, 1, 1, padding_mode="reflect"),
+        lambda conv: nn.Conv2d(64, 256, 3, 1, 2, dilation=2),
+        nn.utils.parametrizations.weight_norm,
+    ],
+    ids=["wrapped", "of its own", "reflecting", "dilated", "parametrised"],
+)
+def test_a_module_that_takes_a_place_computes_as_it_does_elsewhere(
+    put: Callable[[nn.Module], nn.Module], strips_of: pytest.MonkeyPatch
+) -> None:
+    """In strips or not."""
+    net = network("pixelshuffle", 2, dtype=torch.float32)
+    net.upsample[0] = put(net.upsample[0])  # type: ignore[index,operator,union-attr]
+    x = torch.rand(1, 3, 9, 7)
+    expected = net(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_autocast_gives_the_same_dtype(strips_of: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,22 @@ def test_wrong_sizes_channels_and_torn_files_are_found(tmp_path: Path) -> None:
     assert size.endswith("; it looks like scale 2")
 
 
+def test_exchanged_sides_and_odd_floating_point_are_found(tmp_path: Path) -> None:
+    gt = cut(photo(), 2)
+    report = check_pairs([pair_of(tmp_path, "a.png", imresize(gt, 0.5), gt)], Wanted(scale=2))
+    assert "gt and lq look exchanged" in report.findings[0].detail
+    entries = []
+    for name, value in (("bytes", 200.0), ("nan", np.nan), ("good", 1.0)):
+        path = tmp_path / f"{name}.npy"
+        np.save(path, np.full((40, 40, 3), value, np.float32))
+        entries.append(Entry(path))
+    found = {f.pictures[0]: f.detail for f in check_pairs(entries, Wanted()).findings}
+    assert found == {
+        str(entries[0].path): "has values from 200 to 200; expected floating point in 0..1",
+        str(entries[1].path): "has values that are NaN or infinite",
+    }
+
+
 def test_duplicates_are_found_exact_coded_small_and_mirrored(tmp_path: Path) -> None:
     first = photo()
     entries = [

@@ -91,6 +91,20 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         folder_entries(tmp_path / "notes.txt")
 
 
+def test_links_that_lead_nowhere_count_and_spoil_nothing(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "gt", "a.png")
+    (folder / "gone.png").symlink_to(tmp_path / "no.png")
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "again").symlink_to(".")
+    assert pictures_in(folder) == ["a.png", "gone.png", "self.png"]
+
+
+def test_pictures_in_folders_below_are_told(tmp_path: Path) -> None:
+    touch(tmp_path / "gt", "day/a.png", "night/b.png")
+    with pytest.raises(UsageError, match=r"holds no picture; it has folders \(day, night\)"):
+        pictures_in(tmp_path / "gt")
+
+
 def test_a_list_is_read_by_both_conventions(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("0001_s001.png (480,480,3)\n\nsub/b.png\nmy photo.png (1,2,3) 1\n")

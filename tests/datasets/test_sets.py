@@ -13,7 +13,7 @@ from restore.datasets.blur_kernels import KernelRound
 from restore.datasets.degradations import compressed
 from restore.datasets.images import unit
 from restore.datasets.listing import Entry, Pair
-from restore.datasets.paired import PairedPatches
+from restore.datasets.paired import PairedPatches, check_scale
 from restore.datasets.realesrgan import ChainRound, ChainSettings
 from restore.datasets.sampler import Draw, sample_generator
 from restore.datasets.single import ChainPatches, Degradation, SyntheticPatches, shrunk
@@ -77,6 +77,11 @@ def test_a_wrong_scale_is_named(tmp_path: Path) -> None:
     data = PairedPatches(scaled_pairs(tmp_path, 2), scale=4, seed=0)
     with pytest.raises(ImageError, match=r"0\.png: 40 x 60 pixels are not 4 times the 20 x 30"):
         data.__getitems__(draws(1, 16, 1))
+
+
+def test_exchanged_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"exchange dataroot_gt and dataroot_lq"):
+        check_scale(("lq.png", "gt.png"), (40, 60), (20, 30), 2)
 
 
 def test_a_picture_too_small_is_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def trained(dtype: torch.dtype, *shape: int) -> Tensor:
 def windows(window: tuple[int, int], heads: int, d: int, shift: tuple[int, int], parts: int = 1):
     """Attention in windows; of each 1 / parts of the channels of a map, as branches take them.
 
-    Windows that are many times as long as wide are stripes along a whole side.
+    Windows more than four times as long as wide are stripes along a whole side.
     """
 
     def call(dtype: torch.dtype) -> Tensor:

@@ -26,34 +26,37 @@ MODULES = {  # of calls, beside this file
     "position": "position_calls",
 }
 # Bytes of a thread, at most, of what does not fit in registers: by kernel and dtype; 0 elsewhere.
-# Of attention in float32: each product is three in tf32, of which the compiler holds the operands
-# all at once; where these are too many it takes 32 registers and spills the rest.
+# Those of attention in full float32 are of heads of 77 channels, in two pieces: each product is
+# three in tf32, of which the compiler holds the operands all at once.
 SPILLED: dict[str, dict[str, int]] = {
-    # on sm_80, of windows of 484 queries and 121 keys, in tiles of 128 x 128
-    "attention_triton.forward_kernel": {"bfloat16": 224, "float16": 224, "float32": 480},
-    # on sm_80, of heads of 53 channels
-    "attention_backward_triton.queries_kernel": {"bfloat16": 152, "float16": 152, "float32": 7520},
-    # of sorted groups, whose keys may go to two places
-    "attention_backward_triton.keys_kernel": {"bfloat16": 64, "float16": 64, "float32": 11000},
-    # on sm_80, of heads of 122, whose queries, keys, values and gradients are all held at once
-    "attention_backward_triton.bias_kernel": {
-        "bfloat16": 512,
-        "float16": 512,
-        "tf32": 344,
-        "float32": 4632,
+    # in half precision of heads of 77 channels, on sm_80; in float32 of windows of 49 pixels
+    "attention_triton.forward_kernel": {"bfloat16": 48, "float16": 48, "tf32": 8, "float32": 80},
+    # in half precision of windows of 1296 queries and 324 keys
+    "attention_backward_triton.queries_kernel": {"bfloat16": 32, "float16": 32, "float32": 296},
+    # in half precision of heads of 48 channels in windows that are one tile
+    "attention_backward_triton.keys_kernel": {
+        "bfloat16": 48,
+        "float16": 48,
+        "tf32": 16,
+        "float32": 464,
     },
+    "attention_backward_triton.bias_kernel": {"bfloat16": 16, "float16": 16, "float32": 64},
     # of windows of 49 pixels, whose rows and keys past the last are masked
     "window_attention_branch_triton.forward_kernel": {"bfloat16": 32, "float16": 32},
     # of 212 channels and more, whose tokens and sums are three pieces each: addresses, of which
     # three or four are read again in every step
-    "mlp_triton.mlp_kernel": {"bfloat16": 80, "float16": 80, "float32": 128},
-    # without tensor cores
-    "norm_linear_triton.norm_linear_kernel": {"float32": 128},
-    "linear_residual_triton.linear_residual_kernel": {"float32": 128},
+    "mlp_triton.mlp_kernel": {"bfloat16": 40, "float16": 40, "tf32": 64, "float32": 24},
     # of a dictionary of 128 entries and 210 channels, held whole
-    "dictionary_attention_triton.attend_back": {"bfloat16": 16, "float16": 16, "float32": 400},
+    "dictionary_attention_triton.attend_back": {"bfloat16": 8, "float16": 8, "float32": 304},
     # of windows of 48 x 48 pixels and more
-    "correlation_blocks_triton.summarise": {"bfloat16": 16, "float16": 16, "float32": 64},
+    "correlation_blocks_triton.summarise": {
+        "bfloat16": 8,
+        "float16": 8,
+        "tf32": 24,
+        "float32": 32,
+    },
+    # of 64 pixels that are not reduced
+    "self_correlation_gradients_triton.correlate_back": {"float32": 32},
 }
 DTYPES = ("bfloat16", "tf32", "float32", "float16")
 

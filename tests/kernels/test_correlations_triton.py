@@ -260,7 +260,7 @@ def test_a_call_that_it_cannot_run_is_refused(
 
 
 # bytes of a thread that did not fit in registers, over all windows of HiT-SR
-SPILLED = {"float16": 16, "bfloat16": 16, "float32": 64}
+SPILLED = {"float16": 8, "bfloat16": 8, "float32": 32}
 
 
 def check(windows: list[int], dtype: str, capability: int) -> None:

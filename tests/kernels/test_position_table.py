@@ -113,6 +113,19 @@ def test_another_number_of_parameters_is_told() -> None:
         position_table(drawn(5, 3, torch.float32)[1:], (2, 2))
 
 
+@pytest.mark.parametrize("at", range(14))
+def test_a_parameter_that_does_not_fit_is_told(at: int) -> None:
+    """Before a kernel reads beyond its end."""
+    for given, why in (
+        (torch.zeros(4), r"is \(4,\)|heads need"),
+        (drawn(5, 3, torch.float64)[at], r"float64 on .*float32|float32 on .*float64"),
+    ):
+        parameters = drawn(5, 3, torch.float32)
+        parameters[at] = given
+        with pytest.raises(ValueError, match=f"position_table: .*({why})"):
+            position_table(parameters, (2, 2))
+
+
 @by_triton
 def test_kernels_compile_for_an_h100() -> None:
     key = "HiT-SR float32"

@@ -95,6 +95,23 @@ def test_debug_has_a_name_of_its_own() -> None:
     assert Path("experiments/debug_tiny/models/net_g_latest.pth").is_file()
 
 
+def test_a_bad_picture_on_the_way_is_told_and_costs_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("photos/c.png").write_bytes(Path("photos/a.png").read_bytes()[:100])
+    changes = ["--force_yml", "train:total_iter=9", "val:val_freq=0"]
+    assert cli.main(["train", "-opt", "run.yml", *changes]) == 1
+    assert "photos/c.png: damaged" in (told := capsys.readouterr().err)
+    assert "--auto_resume then goes on" in told
+    Path("photos/c.png").unlink()
+    assert cli.main(["train", "-opt", "run.yml", "--auto_resume", *changes]) == 0
+
+
+def test_a_shipped_file_can_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "check", "-opt", "options/train/swinir_small_x2.yml"]) == 2
+    assert "data/photos" in capsys.readouterr().err
+
+
 def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(Path().rglob("*"))
     assert cli.main(["train", "-opt", "run.yml", "--dry-run"]) == 0

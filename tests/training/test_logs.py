@@ -31,6 +31,15 @@ def test_a_table_goes_on_where_the_run_does(tmp_path: Path) -> None:
     assert Table(path, 0).rows == [] and path.read_text() == ""
 
 
+def test_a_table_that_a_power_cut_left_full_of_bytes_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"iter,loss\n2,0.2\n4,0.\0\0\n" + b"\xff\xfe\0" * 70_000 + b"\n6,0.6,1\n")
+    table = Table(path, 6)
+    assert table.points("loss") == [(2, 0.2)]
+    table.add({"iter": 8, "loss": 0.8})
+    assert path.read_text() == "iter,loss\n2,0.2\n8,0.8\n"
+
+
 def test_a_new_column_is_added_to_all_rows(tmp_path: Path) -> None:
     table = Table(tmp_path / "t.csv", 0)
     table.add({"iter": 1, "a": 1.0})

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -21,13 +22,15 @@ from tiny_run import NETWORK, changed, draw_pictures, tiny_options
 from torch import Tensor
 
 import restore
-from restore.errors import CheckpointError, OutputError, UsageError
+from restore.errors import CheckpointError, ImageError, OutputError, UsageError
+from restore.image_io import Picture, write_picture
 from restore.training import states
 from restore.training.distributed import Processes
+from restore.training.experiment import results_folder
 from restore.training.gan import GANTraining
 from restore.training.loop import train
 from restore.training.model import Training
-from restore.training.options import ModelKind, NetworkOptions, Options
+from restore.training.options import ModelKind, NetworkOptions, Options, PathOptions
 from restore.training.run import Run
 from restore.training.states import DamagedStateWarning, read_state
 from restore.training.train_options import GANOptions, LossOptions, OptimOptions, StageOptions
@@ -386,6 +389,135 @@ def test_an_older_run_is_renamed_but_one_that_saved_nothing_begins_again(
     train(options, root=tmp_path)
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     assert len(names) == 2 and names[1].startswith("tiny_archived_")
+
+
+def test_a_run_that_cannot_begin_leaves_the_older_one_where_it_is(
+    options: Options, tmp_path: Path
+) -> None:
+    train(options, root=tmp_path)
+    junk = tmp_path / "junk.pth"
+    junk.write_bytes(b"no weights")
+    for path in (
+        PathOptions(pretrain_network_g=junk),
+        PathOptions(resume_state=junk),
+    ):
+        with pytest.raises(CheckpointError):
+            train(replace(options, path=path), root=tmp_path)
+    assert [path.name for path in (tmp_path / "experiments").iterdir() if path.is_dir()] == ["tiny"]
+    # its own weights are read before it is renamed
+    weights = tmp_path / "experiments/tiny/models/net_g_latest.pth"
+    train(replace(options, path=PathOptions(pretrain_network_g=weights)), root=tmp_path)
+
+
+def test_results_of_one_second_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore.training.experiment.time.strftime", lambda *_: "now")
+    for number in range(4):
+        (results_folder("tiny", tmp_path) / f"{number}.csv").touch()
+    found = sorted(path.relative_to(tmp_path / "results") for path in tmp_path.rglob("*.csv"))
+    assert list(map(str, found)) == [
+        "tiny/3.csv",
+        "tiny_archived_now/0.csv",
+        "tiny_archived_now_2/1.csv",
+        "tiny_archived_now_3/2.csv",
+    ]
+
+
+def test_what_is_renamed_is_told(
+    options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.getLogger("restore.training").disabled = False
+    train(options, root=tmp_path)
+    train(options, root=tmp_path)
+    assert "is of an older run: renamed to tiny_archived_" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_the_copy_of_its_option_file(options: Options, tmp_path: Path) -> None:
+    options.file.write_text("# the file\n")
+    train(options, root=tmp_path)
+    copy = replace(options, file=tmp_path / "experiments/tiny/tiny.yml")
+    assert train(copy, root=tmp_path, auto_resume=True).finished
+    assert copy.file.read_text() == "# the file\n"
+
+
+@pytest.mark.parametrize("accum_iter", [1, 2])
+def test_a_picture_that_cannot_be_read_costs_no_step(
+    options: Options, tmp_path: Path, accum_iter: int
+) -> None:
+    options = changed(options, accum_iter=accum_iter)
+    data = replace(options.datasets["train"], cache_gb=0.0)
+    options = replace(options, datasets={**options.datasets, "train": data})
+    train(options, root=tmp_path / "whole")
+    picture = tmp_path / "gt/3.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:50])
+    with pytest.raises(ImageError, match=r"3\.png"):
+        train(options, root=tmp_path / "cut")
+    picture.write_bytes(whole)
+    assert train(options, root=tmp_path / "cut", auto_resume=True).finished
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+def test_a_validation_picture_that_cannot_be_scored_costs_no_step(
+    options: Options, tmp_path: Path
+) -> None:
+    logger = replace(options.logger, save_checkpoint_freq=100)
+    (tmp_path / "valid").mkdir()
+    pixels = np.zeros((12, 12, 3), np.uint8)
+    write_picture(tmp_path / "valid/small.png", Picture(pixels), fmt="png")
+    data = replace(options.datasets["val"], dataroot_gt=(tmp_path / "valid",))
+    options = replace(options, logger=logger, datasets={**options.datasets, "val": data})
+    with pytest.raises(ImageError, match=r"same: .*small\.png: ssim: 8 x 8 pixels after"):
+        train(options, root=tmp_path)
+    assert (tmp_path / "experiments/tiny/training_states/4.state").exists()
+
+
+@pytest.mark.parametrize("kind", ["SGD", "ScheduleFreeAdamW"])
+def test_a_state_of_another_optimizer_is_refused(
+    options: Options, tmp_path: Path, kind: Any
+) -> None:
+    train(options, root=tmp_path)
+    other = changed(options, optim_g=OptimOptions(type=kind, lr=1e-3), total_iter=9)
+    with pytest.raises(UsageError, match=f"it is of Adam or AdamW and the optimizer is {kind}"):
+        train(other, root=tmp_path, auto_resume=True)
+
+
+def test_the_option_file_has_the_settings_of_a_resumed_optimizer(options: Options) -> None:
+    old = Training(options, Processes(torch.device("cpu")))
+    optimizer = OptimOptions(type="AdamW", lr=1e-3, betas=(0.8, 0.95), weight_decay=0.1)
+    new = Training(changed(options, optim_g=optimizer), Processes(torch.device("cpu")))
+    wanted = dict(new.optimizer.param_groups[0])
+    new.load_state_dict(old.state_dict())
+    found = new.optimizer.param_groups[0]
+    assert all(found[name] == wanted[name] for name in wanted.keys() - {"params"})
+
+
+def test_a_state_of_another_network_is_refused_in_one_line(
+    options: Options, tmp_path: Path
+) -> None:
+    train(options, root=tmp_path)
+    network = NetworkOptions(type="SwinIR", arguments={**NETWORK, "embed_dim": 12})
+    with pytest.raises(UsageError, match=r"conv_first\.weight \(12, 3, 3, 3\).* more") as caught:
+        train(replace(options, network_g=network), root=tmp_path, auto_resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_removed_on_the_way_are_made_again(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(options, root=tmp_path / "whole")
+    folder = tmp_path / "cut/experiments/tiny"
+    step = Training.step
+
+    def removed(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        if number in (2, 5):
+            shutil.rmtree(folder / "models" if number == 2 else folder)
+        return step(self, batches, number)
+
+    monkeypatch.setattr(Training, "step", removed)
+    assert train(options, root=tmp_path / "cut").finished
+    ends = [root / "experiments/tiny" for root in (tmp_path / "whole", tmp_path / "cut")]
+    assert ends[0].joinpath("val.csv").read_text() == ends[1].joinpath("val.csv").read_text()
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
 def test_two_runs_do_not_share_a_folder(

@@ -13,7 +13,7 @@ import torch
 from tiny_run import draw_pictures, tiny_options
 from torch import Tensor
 
-from restore.errors import UsageError
+from restore.errors import ImageError
 from restore.image_io import read_picture
 from restore.metrics import psnr, ssim
 from restore.training.building import build_generator
@@ -161,7 +161,7 @@ def test_unlike_sizes_are_told(model: Any, options: Options) -> None:
     (pair,) = pairs(1)
     wrong = replace(pair, gt=torch.rand(1, 3, 20, 28))
     with pytest.raises(
-        UsageError, match=r"the result is \(24, 28, 3\) and the truth \(20, 28, 3\)"
+        ImageError, match=r"one: .*: the result is \(24, 28, 3\) and the truth \(20, 28, 3\)"
     ):
         validate(model, "one", [wrong], Metrics(options.val.metrics), How(), processes=ALONE)
 

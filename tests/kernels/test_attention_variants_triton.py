@@ -1,4 +1,4 @@
-"""Stripes along a whole side of the map share kernels, however long they are."""
+"""Which calls of attention share kernels, and which share measured launches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from restore.kernels import tuning
+from restore.kernels.category_attention import category_attention
 from restore.kernels.dispatch import HAS_TRITON
 from restore.kernels.window_attention import window_attention
 from restore.kernels.windows import Size
@@ -91,3 +93,22 @@ def test_windows_that_are_no_stripes_have_their_own(heard: set[Variant]) -> None
     shorter = set(heard)
     run((24, 64), (24, 4), (0, 2), torch.float16)
     assert len(heard) > len(shorter) > len(alone)
+
+
+def test_groups_are_measured_apart_from_windows_of_as_many_pixels(
+    heard: set[Variant], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: set[str] = set()
+
+    def noted(op: str, key: str, x: Tensor, default: tuning.Launch) -> tuning.Launch:
+        keys.add(key)
+        return default
+
+    monkeypatch.setattr(attention_triton, "best", noted)
+    run((16, 32), (16, 16), (0, 0), torch.float16)
+    windows = set(keys)
+    qkv = torch.zeros(1, 512, 3 * 90, dtype=torch.float16, device=interpreted.DEVICE)
+    category = torch.zeros(1, 512, dtype=torch.int64, device=interpreted.DEVICE)
+    scale = torch.zeros(1, device=interpreted.DEVICE)
+    category_attention(qkv, category, scale, category_size=256, num_heads=3, backend="triton")
+    assert len(windows) == len(keys - windows) == 1
