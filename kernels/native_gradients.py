@@ -67,7 +67,7 @@ def _gradients(
     """Of qkv and of the table."""
     window_size, shift, num_heads, scale = numbers
     dqkv = torch.zeros(qkv.shape) if windows is not None else torch.empty(qkv.shape)
-    dtable = torch.zeros(table.shape)
+    dtable = torch.zeros(table.shape, dtype=torch.float64)  # rows add up hundreds of numbers
     if not dqkv.numel():
         return dqkv.to(qkv.dtype), dtable.to(table.dtype)
     its = layout(window_size, shift)
@@ -84,5 +84,6 @@ def _gradients(
     )
     library().run("restore_attention_gradients", call)
     del alive
-    dtable.index_add_(0, its.rows, dbias.sum(0)[:, : its.rows.numel()].t())
+    dbias = dbias[..., : its.rows.numel()].sum(0, dtype=torch.float64)
+    dtable.index_add_(0, its.rows, dbias.t())
     return dqkv.to(qkv.dtype), dtable.to(table.dtype)

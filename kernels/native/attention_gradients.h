@@ -76,19 +76,26 @@ static void differentiate(const Head &head, int64_t query, const HeadGradients &
     }
     for (int64_t half = 0; half < ACROSS; ++half) {
         float *const weight = weights + half * LANES, *const change = changes + half * LANES;
-        Vector sums[4] = {}, sizes[4] = {};
+        Vector sums[4] = {}, rests[4] = {};
         for (int64_t b = 0; b < rows; b += 4)
             UNROLL for (int i = 0; i < 4; ++i) {
                 const Vector w = load(weight + (b + i) * PANEL) * factor[half];
                 store(weight + (b + i) * PANEL, w);
                 sums[i] += w * load(change + (b + i) * PANEL);
-                sizes[i] += w;
             }
-        // weights add up to 1 but for rounding, and changes of logits to 0 as exactly as can be
-        const Vector mean = total(sums) / total(sizes);
+        const Vector mean = total(sums);
+        for (int64_t b = 0; b < rows; b += 4)
+            UNROLL for (int i = 0; i < 4; ++i) {
+                float *const c = change + (b + i) * PANEL;
+                const Vector d = load(weight + (b + i) * PANEL) * (load(c) - mean);
+                store(c, d);
+                rests[i] += d;
+            }
+        // changes of logits add up to 0; where one weight is nearly 1 they are far below the mean,
+        // whose rounding would be most of them
+        const Vector rest = total(rests);
         for (int64_t b = 0; b < head.keys; ++b) {
-            const Vector w = load(weight + b * PANEL);
-            const Vector d = w * (load(change + b * PANEL) - mean);  // of the logit
+            const Vector d = load(change + b * PANEL) - load(weight + b * PANEL) * rest;
             store(change + b * PANEL, d);
             float *const bias = to.bias + head.key_at[b] + query + half * LANES;
             store(bias, load(bias) + d);

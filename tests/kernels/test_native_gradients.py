@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import branch_cases
 import pytest
@@ -38,11 +38,14 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield request.param
 
 
-def assert_exact(of: Callable[[Backend], Callable[..., Tensor]], tensors: list[Tensor]) -> None:
+def assert_exact(
+    of: Callable[[Backend], Callable[..., Tensor]], draw: Callable[[int], Iterable[Tensor]]
+) -> None:
     """Hold results and gradients to twice the error of the definition in the same arithmetic."""
-    truth = gradients(of("reference"), [x.double() for x in tensors])
-    plain = gradients(of("reference"), tensors)
-    got = gradients(of("native"), tensors)
+    draws = [[*draw(seed)] for seed in range(4)]
+    truth = stacked(of("reference"), [[x.double() for x in tensors] for tensors in draws])
+    plain = stacked(of("reference"), draws)
+    got = stacked(of("native"), draws)
     for torch_does, ours, true in zip(plain, got, truth, strict=True):
         assert_as_exact_as(torch_does, ours, true)
 
@@ -65,24 +68,17 @@ def attention(
 
 @pytest.mark.parametrize("case", test_native.ATTENTIONS, ids=str)
 def test_attention_is_as_exact_as_the_definition(case: core.Case) -> None:
-    assert_exact(attention(case), [*core.inputs(case, torch.float32)])
+    assert_exact(attention(case), lambda seed: core.inputs(case, torch.float32, seed=seed))
 
 
 def test_attention_in_some_windows() -> None:
-    tensors = [*core.inputs(CASE, torch.float32)]
-    assert_exact(attention(CASE, torch.tensor([11, 0, 5])), tensors)
+    some = torch.tensor([11, 0, 5])
+    assert_exact(attention(CASE, some), lambda seed: core.inputs(CASE, torch.float32, seed=seed))
 
 
 @pytest.mark.parametrize("case", test_native.BRANCHES, ids=str)
 def test_branches_are_as_exact_as_the_definition(case: branch_cases.Case) -> None:
-    draws = [[*case.draw(torch.float32, seed).values()] for seed in range(4)]
-    doubles = [[x.double() for x in draw] for draw in draws]
-    truth = stacked(case.run("reference"), doubles)
-    plain = stacked(case.run("reference"), draws)
-    for torch_does, ours, true in zip(
-        plain, stacked(case.run("native"), draws), truth, strict=True
-    ):
-        assert_as_exact_as(torch_does, ours, true)
+    assert_exact(case.run, lambda seed: case.draw(torch.float32, seed).values())
 
 
 def test_threads_change_nothing() -> None:

@@ -50,9 +50,9 @@ cases = pytest.mark.parametrize("case", CASES, ids=str)
 
 
 def inputs(
-    case: Case, dtype: torch.dtype = torch.float64, images: int = 2
+    case: Case, dtype: torch.dtype = torch.float64, images: int = 2, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     (h, w), (wh, ww) = case.map, case.window
     qkv = torch.randn(
         images, h, w, 3 * case.heads * case.head_dim, generator=generator, dtype=torch.float64
