@@ -79,7 +79,21 @@ class Degradation:
         return self.quality
 
 
-class SyntheticPatches(PatchSet):
+class GoodPatches(PatchSet):
+    """Patches of good pictures alone, whose names are those of both sides."""
+
+    _gt: Pictures
+
+    def __len__(self) -> int:
+        return len(self._gt)
+
+    def names(self, index: int) -> tuple[str, str]:
+        """The picture's name, for both sides."""
+        name = str(self._gt.entries[index])
+        return name, name
+
+
+class SyntheticPatches(GoodPatches):
     """Patches whose low-quality side is made of the high-quality one.
 
     A part of a degraded picture is made exactly as the same part of the whole picture would be.
@@ -116,14 +130,6 @@ class SyntheticPatches(PatchSet):
         self._degradation, self._factors = degradation, tuple(factors)
         self._cache = PictureCache(2 * len(entries), cache_bytes)
         self._gt = Pictures(entries, colour, self._cache)
-
-    def __len__(self) -> int:
-        return len(self._gt)
-
-    def names(self, index: int) -> tuple[str, str]:
-        """The picture's name, for both sides."""
-        name = str(self._gt.entries[index])
-        return name, name
 
     def patch(self, draw: Draw, random: np.random.Generator) -> Patch:
         """A patch and what was made of it; ImageError where the picture is too small."""
@@ -183,7 +189,7 @@ class SyntheticPatches(PatchSet):
         return read(box)
 
 
-class ChainPatches(PatchSet):
+class ChainPatches(GoodPatches):
     """Patches of 400 x 400 pixels, or as large as asked for, and the second-order chain for each.
 
     The chain itself runs where the training does, see `realesrgan.degrade`. Smaller pictures are
@@ -212,14 +218,6 @@ class ChainPatches(PatchSet):
         super().__init__(scale=scale, seed=seed, hflip=hflip, rotate=rotate, colour="rgb")
         self.chain = chain
         self._gt = Pictures(entries, "rgb", PictureCache(len(entries), cache_bytes))
-
-    def __len__(self) -> int:
-        return len(self._gt)
-
-    def names(self, index: int) -> tuple[str, str]:
-        """The picture's name, for both sides."""
-        name = str(self._gt.entries[index])
-        return name, name
 
     def patch(self, draw: Draw, random: np.random.Generator) -> Patch:
         """A part of the picture and its chain."""

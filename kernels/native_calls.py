@@ -1,8 +1,124 @@
-"""Calls of the native ops that are not about windows, as `native/restore_native.h` has them."""
+"""The structures of `native/restore_native.h`: what the native ops take."""
 
 from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int64, c_void_p
+
+
+class Map(Structure):
+    """A map [B, H, W, C] whose channels are adjacent."""
+
+    _fields_ = (
+        ("data", c_void_p),
+        ("image", c_int64),
+        ("row", c_int64),
+        ("column", c_int64),
+        ("half", c_int64),
+    )
+
+
+class Linear(Structure):
+    """A linear layer whose weight is packed."""
+
+    _fields_ = (
+        ("packed", c_void_p),
+        ("bias", c_void_p),
+        ("outputs", c_int64),
+        ("inputs", c_int64),
+        ("per_token", c_int64),
+    )
+
+
+class Grid(Structure):
+    """Pixels and labels of windows."""
+
+    _fields_ = (
+        ("tokens", c_int64),
+        ("y", c_void_p),
+        ("x", c_void_p),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("shift_y", c_int64),
+        ("shift_x", c_int64),
+        ("halo", c_int64),
+        ("labels", c_void_p),
+        ("label_stride", c_int64),
+    )
+
+
+class Windows(Structure):
+    """Windows of queries and keys, and the biases between them."""
+
+    _fields_ = (
+        ("query", Grid),
+        ("key", Grid),
+        ("bias", c_void_p),
+        ("bias_stride", c_int64),
+        ("key_at", c_void_p),
+    )
+
+
+class Branch(Structure):
+    """A call of `restore_branch`."""
+
+    _fields_ = (
+        ("x", Map),
+        ("residual", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("heads", c_int64),
+        ("each", c_int64),
+        ("windows", Windows),
+        ("qkv", Linear),
+        ("proj", Linear),
+        ("normalise", c_int64),
+        ("eps", c_float),
+    )
+
+
+class Attention(Structure):
+    """A call of `restore_attention`."""
+
+    _fields_ = (
+        ("query", Map),
+        ("key", Map),
+        ("value", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("heads", c_int64),
+        ("windows", Windows),
+        ("chosen", c_void_p),
+        ("count", c_int64),
+        ("scale", c_float),
+    )
+
+
+class Tokens(Structure):
+    """A call of `restore_tokens`."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("residual", c_void_p),
+        ("out", c_void_p),
+        ("count", c_int64),
+        ("channels", c_int64),
+        ("x_stride", c_int64),
+        ("residual_stride", c_int64),
+        ("out_stride", c_int64),
+        ("x_half", c_int64),
+        ("out_half", c_int64),
+        ("first", Linear),
+        ("second", Linear),
+        ("normalise", c_int64),
+        ("gelu", c_int64),
+        ("eps", c_float),
+    )
 
 
 class Groups(Structure):

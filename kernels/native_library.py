@@ -6,7 +6,7 @@ import ctypes
 import functools
 import struct
 from collections.abc import Mapping
-from ctypes import POINTER, Structure, c_float, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_int64, c_uint64, c_void_p
 from pathlib import Path as FilePath
 
 import torch
@@ -15,130 +15,22 @@ from torch._C._functorch import maybe_current_level
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from restore.kernels.dispatch import Path, takes_forward_derivatives
-from restore.kernels.native_calls import Depthwise, Dictionary, Groups, Refinement
+from restore.kernels.native_calls import (
+    Attention,
+    Branch,
+    Depthwise,
+    Dictionary,
+    Groups,
+    Refinement,
+    Tokens,
+)
 from restore.kernels.precision import autocast_dtype
 
-ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures are here and in native_calls
+ABI = 5  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
 WIDEST_PANEL = 32  # tokens that any instruction set computes at once
-
-
-class Map(Structure):
-    """A map [B, H, W, C] whose channels are adjacent."""
-
-    _fields_ = (
-        ("data", c_void_p),
-        ("image", c_int64),
-        ("row", c_int64),
-        ("column", c_int64),
-        ("half", c_int64),
-    )
-
-
-class Linear(Structure):
-    """A linear layer whose weight is packed."""
-
-    _fields_ = (
-        ("packed", c_void_p),
-        ("bias", c_void_p),
-        ("outputs", c_int64),
-        ("inputs", c_int64),
-        ("per_token", c_int64),
-    )
-
-
-class Grid(Structure):
-    """Pixels and labels of windows."""
-
-    _fields_ = (
-        ("tokens", c_int64),
-        ("y", c_void_p),
-        ("x", c_void_p),
-        ("rows", c_int64),
-        ("columns", c_int64),
-        ("shift_y", c_int64),
-        ("shift_x", c_int64),
-        ("halo", c_int64),
-        ("labels", c_void_p),
-        ("label_stride", c_int64),
-    )
-
-
-class Windows(Structure):
-    """Windows of queries and keys, and the biases between them."""
-
-    _fields_ = (
-        ("query", Grid),
-        ("key", Grid),
-        ("bias", c_void_p),
-        ("bias_stride", c_int64),
-        ("key_at", c_void_p),
-    )
-
-
-class Branch(Structure):
-    """A call of `restore_branch`."""
-
-    _fields_ = (
-        ("x", Map),
-        ("residual", Map),
-        ("out", Map),
-        ("images", c_int64),
-        ("height", c_int64),
-        ("width", c_int64),
-        ("channels", c_int64),
-        ("heads", c_int64),
-        ("each", c_int64),
-        ("windows", Windows),
-        ("qkv", Linear),
-        ("proj", Linear),
-        ("normalise", c_int64),
-        ("eps", c_float),
-    )
-
-
-class Attention(Structure):
-    """A call of `restore_attention`."""
-
-    _fields_ = (
-        ("query", Map),
-        ("key", Map),
-        ("value", Map),
-        ("out", Map),
-        ("images", c_int64),
-        ("height", c_int64),
-        ("width", c_int64),
-        ("channels", c_int64),
-        ("heads", c_int64),
-        ("windows", Windows),
-        ("chosen", c_void_p),
-        ("count", c_int64),
-        ("scale", c_float),
-    )
-
-
-class Tokens(Structure):
-    """A call of `restore_tokens`."""
-
-    _fields_ = (
-        ("x", c_void_p),
-        ("residual", c_void_p),
-        ("out", c_void_p),
-        ("count", c_int64),
-        ("channels", c_int64),
-        ("x_stride", c_int64),
-        ("residual_stride", c_int64),
-        ("out_stride", c_int64),
-        ("x_half", c_int64),
-        ("out_half", c_int64),
-        ("first", Linear),
-        ("second", Linear),
-        ("normalise", c_int64),
-        ("gelu", c_int64),
-        ("eps", c_float),
-    )
 
 
 class Library:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from restore.kernels import native_library
+from restore.kernels import native_calls
 from restore.kernels.fused_reference import MlpLayers, NormedLinear
 from restore.kernels.native_library import BFLOAT16, Library, library
 from restore.kernels.native_weights import LOG2_E, Packed, packed_linear, windows_argument
@@ -46,9 +46,9 @@ def window_attention_branch(call: Call) -> Tensor:
     out = x.new_empty(x.shape, dtype=_result_dtype(x, residual))
     its = layout(call.window_size, call.shift)
     its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
-    argument = native_library.Branch(
+    argument = native_calls.Branch(
         _map(x),
-        native_library.Map() if residual is None else _map(residual),
+        native_calls.Map() if residual is None else _map(residual),
         _map(out),
         *x.shape,
         call.num_heads,
@@ -126,7 +126,7 @@ def _attention(
         # negative numbers count from the end, and others than there are raise IndexError
         windows = torch.arange(every, device=windows.device)[windows]
     its_windows, alive = windows_argument(name, its, table)
-    argument = native_library.Attention(
+    argument = native_calls.Attention(
         *map(_map, (query, key, value, out)),
         *(b, h, w, c),
         num_heads,
@@ -174,7 +174,7 @@ def _tokens(
     out = x.new_empty(*x.shape[:-1], outputs, dtype=_result_dtype(x, residual))
     tokens = _flat(x)
     added = None if residual is None else _flat(residual)
-    argument = native_library.Tokens(
+    argument = native_calls.Tokens(
         tokens.data_ptr(),
         0 if added is None else added.data_ptr(),
         out.data_ptr(),
@@ -185,7 +185,7 @@ def _tokens(
         tokens.dtype == torch.bfloat16,
         out.dtype == torch.bfloat16,
         first.argument,
-        native_library.Linear() if second is None else second.argument,
+        native_calls.Linear() if second is None else second.argument,
         layer.norm_weight is not None,
         gelu,
         eps,
@@ -216,5 +216,5 @@ def _flat(x: Tensor) -> Tensor:
     return _adjacent(x.reshape(-1, x.shape[-1]))
 
 
-def _map(x: Tensor) -> native_library.Map:
-    return native_library.Map(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)
+def _map(x: Tensor) -> native_calls.Map:
+    return native_calls.Map(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from restore.kernels import native_library
+from restore.kernels import native_calls
 from restore.kernels.native_library import WIDEST_PANEL, Library, library
 from restore.kernels.native_windows import Layout, order
 from restore.kernels.windows import Size
@@ -29,9 +29,9 @@ class Packed(NamedTuple):
     inputs: int
 
     @property
-    def argument(self) -> native_library.Linear:
+    def argument(self) -> native_calls.Linear:
         """For a call of the library; valid as long as this is."""
-        return native_library.Linear(
+        return native_calls.Linear(
             self.weight.data_ptr(),
             self.bias.data_ptr(),
             self.outputs,
@@ -161,7 +161,7 @@ def _pack_heads(lib: Library, w: Tensor, b: Tensor, heads: int) -> Packed:
 
 def windows_argument(
     name: tuple[object, ...], its: Layout, table: Tensor
-) -> tuple[native_library.Windows, tuple[object, ...]]:
+) -> tuple[native_calls.Windows, tuple[object, ...]]:
     """The argument for windows, and what has to stay as long as it is used.
 
     Args:
@@ -172,7 +172,7 @@ def windows_argument(
     bias = kept(("bias", name), (table,), _bias, its, table)
     query = its.query.argument
     key = query if its.key is its.query else its.key.argument
-    argument = native_library.Windows(
+    argument = native_calls.Windows(
         query, key, bias.data_ptr(), bias.stride(0), its.key_at.data_ptr()
     )
     return argument, (its, bias)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from restore.kernels import native_library
+from restore.kernels import native_calls
 from restore.kernels.native_library import WIDEST_PANEL
 from restore.kernels.windows import Size, shift_labels
 
@@ -24,9 +24,9 @@ class Grid(NamedTuple):
     labels: Tensor | None = None  # [4, N padded] int32; None without a shift
 
     @property
-    def argument(self) -> native_library.Grid:
+    def argument(self) -> native_calls.Grid:
         """For a call of the library; valid as long as this is."""
-        return native_library.Grid(
+        return native_calls.Grid(
             self.y.numel(),
             self.y.data_ptr(),
             self.x.data_ptr(),

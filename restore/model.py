@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from restore.checkpoint import MARK, without_prefixes
 from restore.devices import dtype_name, resolve_device, resolve_dtype
 from restore.errors import UsageError
 from restore.padding import Grown, Padding, check_padding, grow, grow_as_published
+from restore.pickle_out import write_pickle
 from restore.safetensors_out import write_safetensors
 
 
@@ -242,7 +243,7 @@ class Model:
                 write_safetensors(file, state, metadata)
             else:
                 named = {self.spec.prefix + key: value for key, value in state.items()}
-                _save(dict.fromkeys(self.spec.wrappers, named), file)
+                write_pickle(file, dict.fromkeys(self.spec.wrappers, named))
         if self.patch_is_assumed:
             warnings.warn(
                 f"{path}: its attn_mask is for training patches of {self.config['img_size']} "
@@ -251,13 +252,3 @@ class Model:
                 AssumedPatchWarning,
                 stacklevel=2,
             )
-
-
-def _save(content: object, file: BinaryIO) -> None:
-    try:
-        torch.save(content, file)
-    except RuntimeError as error:
-        # PyTorch tells a failed write as a position that it did not expect
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise

@@ -31,13 +31,7 @@ struct LogitTile {
         accumulate(sums, head.key + first, Adjacent{head.key_stride}, head.query + query,
                    head.query_stride, head.channels);
         if (head.query_labels) mask(head, first, query, sums);
-        Vector a = largest[0], b = largest[1];
-        UNROLL for (int i = 0; i < ROWS; ++i) {
-            a = greater(a, sums[i][0]);
-            b = greater(b, sums[i][1]);
-        }
-        largest[0] = a;
-        largest[1] = b;
+        note_largest(sums, largest);
         store_tile(sums, {logits + first * PANEL, PANEL});
     }
 

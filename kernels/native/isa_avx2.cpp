@@ -4,7 +4,7 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
+#include "intrinsics.h"
 
 #if defined(__clang__)
 #pragma clang attribute push( \
@@ -15,15 +15,9 @@
 
 #define LANES 8
 #define ISA avx2
-#include "operations.h"
-#include "depthwise.h"
-#include "dictionary.h"
-#include "groups.h"
+#include "exact_operations.h"
 
 namespace restore_native {
-static const Operations operations{avx2::PANEL, avx2::pack, avx2::digest, avx2::branch, avx2::attention,
-                                   avx2::tokens, avx2::groups, avx2::dictionary,
-                                   avx2::refinement, avx2::depthwise};
 const Operations *const AVX2 = &operations;
 }  // namespace restore_native
 

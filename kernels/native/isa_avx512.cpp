@@ -4,12 +4,7 @@
 
 #if defined(__x86_64__)
 
-// GCC 12 finds fault with its own vectors whose values do not matter
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
+#include "intrinsics.h"
 
 #if defined(__clang__)
 #pragma clang attribute push( \
@@ -20,15 +15,9 @@
 
 #define LANES 16
 #define ISA avx512
-#include "operations.h"
-#include "depthwise.h"
-#include "dictionary.h"
-#include "groups.h"
+#include "exact_operations.h"
 
 namespace restore_native {
-static const Operations operations{avx512::PANEL, avx512::pack, avx512::digest, avx512::branch, avx512::attention,
-                                   avx512::tokens, avx512::groups, avx512::dictionary,
-                                   avx512::refinement, avx512::depthwise};
 const Operations *const AVX512 = &operations;
 }  // namespace restore_native
 

@@ -4,12 +4,7 @@
 
 #if defined(RESTORE_KNOWS_BF16)
 
-// GCC 12 finds fault with its own vectors whose values do not matter
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
+#include "intrinsics.h"
 
 #if defined(__clang__)
 #pragma clang attribute push( \

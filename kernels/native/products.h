@@ -53,13 +53,7 @@ struct Alone {
 struct WithLargest : Alone {  // of each token
     template <int ROWS>
     static INLINE void note(Vector (&sums)[ROWS][ACROSS], Vector *largest) {
-        Vector a = largest[0], b = largest[1];
-        UNROLL for (int i = 0; i < ROWS; ++i) {
-            a = greater(a, sums[i][0]);
-            b = greater(b, sums[i][1]);
-        }
-        largest[0] = a;
-        largest[1] = b;
+        note_largest(sums, largest);
     }
 };
 

@@ -85,6 +85,18 @@ INLINE void store_tile(const Vector (&sums)[ROWS][ACROSS], Panel out) {
     }
 }
 
+// The largest numbers so far, of each column.
+template <int ROWS>
+INLINE void note_largest(const Vector (&sums)[ROWS][ACROSS], Vector *largest) {
+    Vector a = largest[0], b = largest[1];
+    UNROLL for (int i = 0; i < ROWS; ++i) {
+        a = greater(a, sums[i][0]);
+        b = greater(b, sums[i][1]);
+    }
+    largest[0] = a;
+    largest[1] = b;
+}
+
 template <int ROWS>
 INLINE void add_tile(Vector (&sums)[ROWS][ACROSS], Panel x) {
     UNROLL for (int i = 0; i < ROWS; ++i) {

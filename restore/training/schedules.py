@@ -145,15 +145,6 @@ def stages_of(data: DatasetOptions, train: TrainOptions) -> tuple[Stage, ...]:
     )
 
 
-def samples_taken(stages: Sequence[Stage], iterations: int) -> int:
-    """How many samples one process took in so many iterations, of one batch each."""
-    ends = [stage.start - 1 for stage in stages[1:]]
-    return sum(
-        max(0, min(end, iterations) - stage.start + 1) * stage.batch_size
-        for stage, end in zip(stages, [*ends, iterations], strict=True)
-    )
-
-
 def schedule_of(train: TrainOptions) -> Schedule:
     """The rule of the learning rates.
 

@@ -22,6 +22,7 @@ import torch
 
 from restore.atomic import atomic_output, writing
 from restore.errors import CheckpointError
+from restore.pickle_out import write_pickle
 
 MARK = b"restore training state 1"
 _TRAILER = len(MARK) + hashlib.sha256().digest_size
@@ -56,25 +57,15 @@ def write_whole(path: Path, content: object) -> None:
         OutputError: the file cannot be written; no part of it is left.
     """
     with atomic_output(path) as file, writing(path):
-        _save(content, file)
+        write_pickle(file, content)
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state; OutputError where it cannot be, and no part of it is left."""
     with atomic_output(path) as file, writing(path):
         hashing = _Hashing(file)
-        _save(state, hashing)
+        write_pickle(hashing, state)
         file.write(MARK + hashing.digest.digest())
-
-
-def _save(content: object, file: Any) -> None:
-    try:
-        torch.save(content, file)
-    except RuntimeError as error:
-        # PyTorch tells a failed write as a position that it did not expect
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from restore.training.schedules import (
     Cosine,
     MultiStep,
     Stage,
-    samples_taken,
     schedule_of,
     stages_of,
 )
@@ -100,7 +99,6 @@ def test_stages_begin_after_the_iteration_that_they_name(tmp_path: Path) -> None
     assert run.train is not None
     made = stages_of(run.datasets["train"], run.train)
     assert made == (Stage(1, 16, 4), Stage(6, 32, 1))
-    assert [samples_taken(made, i) for i in (0, 1, 5, 6, 8)] == [0, 4, 20, 21, 23]
     late = changed(run, progressive=stages[1:])
     assert late.train is not None
     with pytest.raises(UsageError, match=r"stages start at \[5\]; expected 0 first"):

@@ -1,0 +1,14 @@
+// The table of a unit that computes all ops, which are in float32.
+#pragma once
+
+#include "operations.h"
+#include "depthwise.h"
+#include "dictionary.h"
+#include "groups.h"
+
+namespace restore_native {
+static const Operations operations{
+    ISA::PANEL, ISA::pack, ISA::digest, ISA::branch, ISA::attention,
+    ISA::tokens, ISA::groups, ISA::dictionary, ISA::refinement, ISA::depthwise,
+};
+}  // namespace restore_native
