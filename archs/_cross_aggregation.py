@@ -33,7 +33,7 @@ from restore.archs._blocks import (
 )
 from restore.archs._skeleton import DropRates, PatchConfig
 from restore.archs._spec import StateDict, StoredBuffer, shape_of
-from restore.archs._strips import Added, Kernel, Layer, only_result, run_layers
+from restore.archs._strips import Added, Kernel, Layer, known, only_result, run_layers
 from restore.archs._swin import stored_rectangle_index, stored_rectangle_mask
 from restore.kernels.norm_linear import norm_linear
 from restore.kernels.window_attention import window_attention
@@ -174,7 +174,8 @@ class CrossAggregationBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the windows' sides."""
-        y = self._by_halves(x) if only_result(x) else self._aggregate(x)
+        by_halves = only_result(x) and self._convolves_by_channel()
+        y = self._by_halves(x) if by_halves else self._aggregate(x)
         x = project_dropping(x, self.proj, y, self.proj_drop, self.drop_path)
         return self.mlp.add_to(x, self.norm2, self.drop_path)
 
@@ -183,6 +184,11 @@ class CrossAggregationBlock(IgnoresDerived):
         halves = zip(self.attns, qkv.chunk(2, dim=-1), strict=True)
         y = torch.cat([attend(half, self.scale) for attend, half in halves], dim=-1)
         return y + on_map(self.get_v, qkv[:, :, :, 2].contiguous())
+
+    def _convolves_by_channel(self) -> bool:
+        """Whether the weight of `get_v` is all of it, and its channels can be parted."""
+        conv = self.get_v
+        return known(conv) and conv.bias is not None and conv.groups == conv.weight.shape[0]
 
     def _by_halves(self, x: Tensor) -> Tensor:
         """The same with half the queries, keys and values at a time, which are the largest maps."""

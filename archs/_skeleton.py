@@ -26,7 +26,7 @@ from restore.archs._blocks import (
     init_linear,
 )
 from restore.archs._spec import MOST_BLOCKS, ArchConfig, StateDict, shape_of
-from restore.archs._strips import Added, Layer, layers_of, run_layers
+from restore.archs._strips import Added, Layer, OnTokens, layers_of, run_layers
 from restore.archs._tails import SCALES, Upsampler, add_tail, read_tail, tail_layers
 from restore.kernels.windows import Size
 
@@ -199,7 +199,11 @@ class SwinSkeleton(nn.Module):
         # channels-last from the start: the body's [B, H, W, C] is then never copied
         features = self.conv_first(x.contiguous(memory_format=torch.channels_last))
         body = self._body(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        after: list[Layer] = [self._last_norm, *layers_of(self.conv_after_body), Added(features)]
+        after: list[Layer] = [
+            OnTokens(self.norm),
+            *layers_of(self.conv_after_body),
+            Added(features),
+        ]
 
         def finish(y: Tensor) -> Tensor:
             return y / self.img_range + mean
@@ -212,11 +216,6 @@ class SwinSkeleton(nn.Module):
         for group in self.layers:
             x = group(x)
         return cast(Tensor, x)
-
-    def _last_norm(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to the same; nothing is copied for it."""
-        y: Tensor = self.norm(x.permute(0, 2, 3, 1))
-        return y.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from restore.archs._blocks import as_tokens
+
 # [B, C, H, W] to [B, C', s H, s W]: nn.Conv2d of stride 1 that keeps the size, nn.PixelShuffle, one
 # of what is below, or what computes each row from that row alone
 Layer = Callable[[Tensor], Tensor]
@@ -36,6 +38,17 @@ class Kernel:
         """[B, C, H, W] to [B, C', H, W]."""
         rows, columns = (side // 2 for side in self.weight.shape[2:])
         return F.conv2d(x, self.weight, self.bias, padding=(rows, columns), groups=self.groups)
+
+
+@dataclass(frozen=True)
+class OnTokens:
+    """A module of maps [B, H, W, C] whose pixels do not see each other, as a norm is."""
+
+    module: nn.Module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C', H, W]; nothing is copied for it."""
+        return as_tokens(self.module)(x)
 
 
 class Beside:
@@ -87,7 +100,7 @@ def run_layers(layers: Sequence[Layer], x: Tensor, widest: int = 0) -> Tensor:
         x: the map.
         widest: the most channels that layers other than convolutions give.
     """
-    if only_result(x) and all(map(_known, layers)):
+    if only_result(x) and all(map(known, layers)):
         scale, row_bytes = _growth(layers, x, widest)
         rows = max(LEAST_ROWS, STRIP_BYTES // max(row_bytes, 1))
         if rows < x.shape[2]:
@@ -102,11 +115,18 @@ def only_result(x: Tensor) -> bool:
     return x.device.type == "cpu" and not (recorded or traced)
 
 
-def _known(layer: Layer) -> bool:
-    """Whether strips give what a call of the layer gives: no module that was put in its place."""
+def known(layer: Layer) -> bool:
+    """Whether strips give what a call of the layer gives: no module that was put in its place.
+
+    Of a convolution also whether its weight and bias alone say what it does.
+    """
+    if isinstance(layer, OnTokens):
+        norm = layer.module
+        of_channels = type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1
+        return of_channels and not _is_watched(norm)
     if not isinstance(layer, nn.Module):
         return True
-    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+    if _is_watched(layer):
         return False
     if not isinstance(layer, nn.Conv2d):
         return type(layer) in BY_ROW
@@ -114,6 +134,11 @@ def _known(layer: Layer) -> bool:
     same = tuple(side // 2 for side in layer.kernel_size)
     steps = (*layer.stride, *layer.dilation)
     return its_own and layer.padding_mode == "zeros" and layer.padding == same and set(steps) == {1}
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether somebody wants to see its calls, or runs something else in them."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def run_whole(layers: Iterable[Layer], x: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ def _fused(
     x = x.view(b * count, size, 3, num_heads, c3 // 3 // num_heads).permute(2, 0, 3, 1, 4)
     q, k, v = x.unbind(0)  # [B * count, heads, size, d]
     q = q * atd_reference.logit_factor(logit_scale).to(q.dtype)
-    y = scaled_dot_product_attention(q, k, v, scale=1.0)
+    # without a mask PyTorch's kernel for CPUs makes 0 of NaN where rows are shorter than a vector
+    mask = q.new_zeros(1, 1, 1, size) if q.device.type == "cpu" else None
+    y = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
     y = y.transpose(1, 2).reshape(b * padded, c3 // 3)
     place = order.argsort(-1) + image * padded  # of each token in the row of its image
     return y.index_select(0, place.flatten()).view(b, n, c3 // 3)

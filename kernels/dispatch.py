@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Path = Literal["triton", "native", "torch", "reference"]
 Backend = Literal["auto", "triton", "native", "torch", "reference"]
@@ -52,7 +53,14 @@ def torch_refuses(x: Tensor) -> str | None:
     """Why no path of stock fused ops can run this input, or None if one may."""
     if x.dtype == torch.float64:
         return "float64 runs the definition itself"
+    if takes_forward_derivatives():
+        return "forward-mode derivatives are taken; PyTorch's fused product has none on a CPU"
     return None
+
+
+def takes_forward_derivatives() -> bool:
+    """Whether a level of forward-mode differentiation is open, as in `torch.func.jvp`."""
+    return forward_ad._current_level >= 0
 
 
 def triton_refuses(x: Tensor) -> str | None:

@@ -12,10 +12,9 @@ from pathlib import Path as FilePath
 import torch
 from torch import Tensor
 from torch._C._functorch import maybe_current_level
-from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from restore.kernels.dispatch import Path
+from restore.kernels.dispatch import Path, takes_forward_derivatives
 from restore.kernels.native_calls import (
     Attention,
     AttentionGradients,
@@ -209,7 +208,7 @@ def native_refuses(x: Tensor, *others: Tensor | None, has_backward: bool = False
             return "it reads memory, and this tensor's does not hold its values"
     if not has_backward and wants_gradient(*given):
         return "an input needs a gradient; it has no backward"
-    if forward_ad._current_level >= 0:
+    if takes_forward_derivatives():
         return "forward-mode derivatives are taken; it has none"
     if is_in_torch_dispatch_mode() or maybe_current_level() is not None:
         return "a dispatch mode or a transform wants to see stock ops"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,11 +20,11 @@ from golden_data import (
     variants,
     with_garbage,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from restore.archs import cat
 from restore.archs._blocks import Remembered
-from restore.archs._cross_aggregation import StripeAttention
+from restore.archs._cross_aggregation import CrossAggregationBlock, StripeAttention
 from restore.archs._spec import PublishedPadding
 from restore.archs.cat import CATConfig
 from restore.archs.cat_unet import CATUnetConfig
@@ -48,6 +49,54 @@ def official_config(variant: str) -> Any:
 def buffers_of(case: Tiny) -> dict[str, Tensor]:
     """The small network's state dict, with buffers whose shapes alone are right."""
     return with_garbage(case.state, case.keys)
+
+
+def get_v_of(model: Model) -> Any:
+    """The first block's convolution of values, and the block."""
+    block = next(m for m in model.module.modules() if isinstance(m, CrossAggregationBlock))
+    return block, block.get_v
+
+
+def test_a_hook_sees_the_values_and_what_it_gives_is_taken() -> None:
+    """In inference too, where halves of the channels otherwise run by their weights."""
+    model, x = small("cat_4"), torch.rand(1, 3, 8, 8)
+    plain = model(x).detach()
+    seen: list[torch.Size] = []
+
+    def doubling(module: object, given: object, y: Tensor) -> Tensor:
+        seen.append(y.shape)
+        return 2 * y
+
+    _, conv = get_v_of(model)
+    conv.register_forward_hook(doubling)
+    expected = model(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), expected)
+    assert seen == [(1, conv.out_channels, 8, 8)] * 2
+    assert not torch.allclose(expected, plain)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        nn.Sequential,
+        nn.utils.parametrizations.weight_norm,
+        lambda conv: nn.Conv2d(conv.in_channels, conv.out_channels, 3, 1, 1),
+        lambda conv: nn.Conv2d(
+            conv.in_channels, conv.out_channels, 3, 1, 1, groups=conv.groups, bias=False
+        ),
+    ],
+    ids=["wrapped", "parametrised", "across channels", "without a bias"],
+)
+def test_another_convolution_of_values_computes_as_in_training(
+    put: Callable[[nn.Module], nn.Module],
+) -> None:
+    model, x = small("cat_4"), torch.rand(1, 3, 8, 8)
+    block, conv = get_v_of(model)
+    block.get_v = put(conv)
+    expected = model(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), expected)
 
 
 def test_the_last_stripe_alone_is_masked_and_in_two_parts() -> None:

@@ -189,6 +189,28 @@ def test_a_hook_sees_the_whole_map(strips_of: pytest.MonkeyPatch) -> None:
         assert not torch.allclose(net(x), expected)
 
 
+def test_a_hook_sees_the_whole_norm(strips_of: pytest.MonkeyPatch) -> None:
+    """That before the tail, as those of convolutions do."""
+    net = network("pixelshuffle", 2, dtype=torch.float32)
+    x = torch.rand(1, 3, 9, 7)
+    seen: list[torch.Size] = []
+    net.norm.register_forward_hook(lambda module, given, y: seen.append(y.shape))
+    expected = net(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected)
+    assert seen == [(1, 9, 7, 12)] * 2
+
+
+def test_another_norm_computes_as_it_does_elsewhere(strips_of: pytest.MonkeyPatch) -> None:
+    """One over whole maps."""
+    net = network("pixelshuffle", 2, dtype=torch.float32)
+    net.norm = nn.LayerNorm((9, 7, 12))
+    x = torch.rand(1, 3, 9, 7)
+    expected = net(x).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), expected)
+
+
 class _Wrapped(nn.Module):
     """A convolution inside of another module, as adapters of few parameters have it."""
 

@@ -52,6 +52,10 @@ def assert_exact(
 
 def fill_with_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let PyTorch's uninitialised memory hold NaN."""
+    # PyTorch notes at the first use of a default device what makes tensors. Were that after the
+    # exchange (by a compiler too), `torch.device` would pass over `torch.empty` from then on.
+    with torch.device("cpu"):
+        torch.empty(0)
 
     def filled(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def new(*args: Any, **kwargs: Any) -> Tensor:

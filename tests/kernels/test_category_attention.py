@@ -161,6 +161,14 @@ def test_the_factor_ends_at_100(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 @cases
+def test_nothing_that_is_no_number_is_lost(case: Case, backend: Backend) -> None:
+    qkv, _ = inputs(case, torch.float32)
+    run = ours(case, categories(case), backend)
+    assert run(qkv, torch.tensor(math.nan)).isnan().all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@cases
 def test_strides_change_nothing(case: Case, backend: Backend) -> None:
     qkv, logit_scale = inputs(case, torch.float32)
     strided = qkv.permute(2, 1, 0).contiguous().permute(2, 1, 0)
