@@ -18,11 +18,12 @@ struct Operations {
     int64_t (*branch)(const RestoreBranch *, int64_t);
     int64_t (*attention)(const RestoreAttention *, int64_t);
     int64_t (*tokens)(const RestoreTokens *, int64_t);
-    int64_t (*groups)(const RestoreGroups *, int64_t);
-    int64_t (*dictionary)(const RestoreDictionary *, int64_t);
-    int64_t (*refinement)(const RestoreRefinement *, int64_t);
-    int64_t (*depthwise)(const RestoreDepthwise *, int64_t);
-    int64_t (*attention_gradients)(const RestoreAttentionGradients *, int64_t);
+    // these compute in float32, so sets of bfloat16 have none
+    int64_t (*groups)(const RestoreGroups *, int64_t) = nullptr;
+    int64_t (*dictionary)(const RestoreDictionary *, int64_t) = nullptr;
+    int64_t (*refinement)(const RestoreRefinement *, int64_t) = nullptr;
+    int64_t (*depthwise)(const RestoreDepthwise *, int64_t) = nullptr;
+    int64_t (*attention_gradients)(const RestoreAttentionGradients *, int64_t) = nullptr;
 };
 
 // Null where this build is for another kind of CPU.

@@ -13,6 +13,10 @@
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
 
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12  // have it by another name alone
+#define __builtin_shufflevector(a, b, ...) __builtin_shuffle(a, b, Integers{__VA_ARGS__})
+#endif
+
 namespace ISA {
 
 typedef float Vector __attribute__((vector_size(LANES * 4)));

@@ -1,4 +1,4 @@
-// Calls of the native kernels from several threads at once, for the thread sanitizer.
+// Calls of the native kernels from several threads at once.
 #include "restore_native.h"
 
 #include <cstdio>

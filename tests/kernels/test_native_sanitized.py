@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import native_programs
 import pytest
 
 pytestmark = [
@@ -29,23 +29,9 @@ TESTS = (
 
 def compiled(root: Path, out: Path, flags: tuple[str, ...], *more: Path) -> Path:
     """What becomes of the library's sources, and of more, with more flags of the compiler."""
-    folder = root / "kernels" / "native"
-
-    def compile_one(source: Path) -> Path:
-        made = out.with_name(f"{source.stem}.o")
-        run("-I", folder, "-fPIC", "-c", source, "-o", made)
-        return made
-
-    def run(*arguments: str | Path) -> None:
-        command = ["g++", *FLAGS, *flags, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if "cannot find" in done.stderr:
-            pytest.skip("needs the sanitizers of g++")
-        assert done.returncode == 0, done.stderr
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        run(*pool.map(compile_one, [*sorted(folder.glob("*.cpp")), *more]), "-o", out)
-    return out
+    compiler = native_programs.Compiler("g++", (*FLAGS, *flags))
+    objects = compiler.objects([*native_programs.sources(root), *more], root, out.parent)
+    return compiler.link(objects, out)
 
 
 def runtime(name: str) -> str:
@@ -87,6 +73,4 @@ def test_addresses_and_arithmetic(root: Path, tmp_path: Path) -> None:
 
 def test_threads(root: Path, tmp_path: Path) -> None:
     source = HERE / "native_threads.cpp"
-    program = compiled(root, tmp_path / "threads", ("-fsanitize=thread",), source)
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    native_programs.run(compiled(root, tmp_path / "threads", ("-fsanitize=thread",), source))
