@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from restore.commands.parsing import Parser, one_of
 from restore.errors import UsageError
@@ -104,6 +105,32 @@ def read(options: argparse.Namespace, part: Part, say: Callable[[str], None]) ->
         say(f"note: {warning.message}")
     check_paths(found)
     return found
+
+
+@contextlib.contextmanager
+def told_as_notes(say: Callable[[str], None]) -> Iterator[None]:
+    """Around what warns on the way: the package's own warnings become notes, each told once."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if category.__module__.partition(".")[0] != "restore":
+                show(message, category, filename, lineno, file, line)
+            elif str(message) not in told:
+                told.add(str(message))
+                say(f"note: {message}")
+
+        warnings.showwarning = tell
+        warnings.filterwarnings("default", category=UserWarning, module=r"restore\.")
+        yield
 
 
 def is_first_process() -> bool:

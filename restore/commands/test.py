@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from restore.commands.option_files import add_option_file, list_lines, read
+from restore.commands.option_files import add_option_file, list_lines, read, told_as_notes
 from restore.commands.parsing import Parser, new_parser, one_of
 from restore.errors import OutputError
 
@@ -67,10 +67,14 @@ def run_test(
         for data in found.datasets.values():
             say(f"  {data.key}: {data.name}, {', '.join(map(str, data.dataroot_lq))}")
         return 0
+    from restore.training.distributed import device_note
     from restore.training.testing import test
 
+    if note := device_note(found.num_gpu):
+        say(f"note: {note}")
     try:
-        scores = test(found)
+        with told_as_notes(say):
+            scores = test(found)
     except OutputError as error:
         complain(f"restore test: {error}")
         return 1

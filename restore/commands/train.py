@@ -6,7 +6,13 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from restore.commands.option_files import add_option_file, is_first_process, list_lines, read
+from restore.commands.option_files import (
+    add_option_file,
+    is_first_process,
+    list_lines,
+    read,
+    told_as_notes,
+)
 from restore.commands.parsing import Parser, new_parser, one_of
 from restore.errors import ImageError, OutputError
 
@@ -94,14 +100,21 @@ def run_train(
     for line in plan_lines(found):
         tell(line)
     if options.dry_run:
+        from restore.training.distributed import device_note
+
+        if note := device_note(found.num_gpu):
+            tell(f"note: {note}")
         return FINISHED
     import torch
 
-    from restore.training.loop import train
+    from restore.training.loop import ToldByFirstError, train
     from restore.training.watch import NonFiniteLossError
 
     try:
-        outcome = train(found, launcher=options.launcher, auto_resume=options.auto_resume)
+        with told_as_notes(tell):
+            outcome = train(found, launcher=options.launcher, auto_resume=options.auto_resume)
+    except ToldByFirstError:
+        return STOPPED
     except (NonFiniteLossError, OutputError) as error:
         complain(f"restore train: {error}")
         return STOPPED

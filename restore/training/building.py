@@ -98,5 +98,6 @@ def load_weights(network: nn.Module, path: Path, key: str | None, *, strict: boo
                 f"{path}: does not fit the network: {text}; correct network_g, or set "
                 "strict_load_g: false to keep what fits"
             )
-        warnings.warn(f"{path}: loaded in part; {text}", PartlyLoadedWarning, stacklevel=2)
+        kept = f"{len(own) - len(new)} of the network's {len(own)} tensors are the file's"
+        warnings.warn(f"{path}: loaded in part: {kept}; {text}", PartlyLoadedWarning, stacklevel=2)
     network.load_state_dict(fitting)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,12 +21,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from restore.devices import resolve_device
-from restore.errors import UsageError
+from restore.errors import RestoreError, UsageError
 from restore.training.options import DistOptions
 
 Launcher = Literal["none", "pytorch"]
 Strategy = Literal["ddp", "fsdp"]
 T = TypeVar("T")
+
+
+class DeviceWarning(UserWarning):
+    """A run computes elsewhere than its option file asks for."""
+
 
 # validation of large pictures may take a process so long that the others would give up on it
 _PATIENCE = timedelta(hours=2)
@@ -63,6 +69,29 @@ class Processes:
         items: list[Any] = [None] * self.count
         dist.all_gather_object(items, item, group=self.words)
         return items
+
+    @contextlib.contextmanager
+    def agreed(self, wanted: bool = True) -> Iterator[None]:
+        """Around what may fail in one process alone: then all of them fail, and so end together.
+
+        All processes come here, and leave it when all have done their part. RestoreErrors count;
+        those of all processes are raised as the first one, with the other messages behind it. Not
+        `wanted`: nothing is done.
+        """
+        if self.words is None or not wanted:
+            yield
+            return
+        problem = None
+        try:
+            yield
+        except RestoreError as error:
+            problem = error
+        failed = torch.tensor(float(problem is not None))
+        dist.all_reduce(failed, group=self.words)
+        if failed.item():
+            problems = [each for each in self.gather(problem) if each is not None]
+            texts = dict.fromkeys(str(each) for each in problems)
+            raise type(problems[0])("; ".join(texts)) from problem
 
     def from_first(self, item: T) -> T:
         """What the first process has, to all."""
@@ -125,6 +154,50 @@ def without_sync(network: nn.Module, last: bool) -> AbstractContextManager[objec
     return contextlib.nullcontext()
 
 
+def device_note(num_gpu: int | Literal["auto"], count: int = 1) -> str | None:
+    """What to know where GPUs are asked for and others are taken, in words; None: all is as asked.
+
+    Args:
+        num_gpu: of the option file.
+        count: processes of the run, each with a GPU where there are any.
+    """
+    if num_gpu in ("auto", 0):
+        return None
+    asked = f"num_gpu is {num_gpu}"
+    if torch.cuda.is_available():
+        if count in (1, num_gpu):
+            return None
+        return f"{asked}, but torchrun started {count} processes: each takes one GPU"
+    found = resolve_device("auto")
+    if found.type != "cpu" and num_gpu == 1:
+        return None
+    there = "no GPU is found here" if found.type == "cpu" else f"there is one GPU, {found}"
+    where = "the CPU" if found.type == "cpu" else str(found)
+    whom = "one process computes" if count == 1 else f"all {count} processes compute"
+    return (
+        f"{asked}, but {there}: {whom} on {where}, which may take very long. `restore doctor` "
+        "tells what PyTorch finds; num_gpu: 0 or --device cpu asks for the CPU, num_gpu: auto for "
+        "what is there"
+    )
+
+
+def _check_gpus(num_gpu: int) -> None:
+    """UsageError where one process is to train on several GPUs."""
+    there = torch.cuda.device_count()
+    few = f"num_gpu is {num_gpu}, but one process takes one GPU, and there "
+    few += "is 1 here" if there == 1 else f"are {there} here"
+    if there == 1:
+        raise UsageError(
+            f"{few}; set num_gpu: 1, and train.accum_iter: {num_gpu} for the batch of {num_gpu}"
+        )
+    use = min(num_gpu, there)
+    fewer = "" if use == num_gpu else f" (and num_gpu: {use})"
+    raise UsageError(
+        f"{few}; start one process for each, `torchrun --nproc_per_node={use} -m restore.train "
+        f"-opt FILE --launcher pytorch`{fewer}, or set num_gpu: 1"
+    )
+
+
 @contextlib.contextmanager
 def processes(
     launcher: Launcher, num_gpu: int | Literal["auto"], options: DistOptions
@@ -138,14 +211,15 @@ def processes(
 
     Raises:
         UsageError: torchrun has not started this process, or there are not as many GPUs.
+
+    Warns:
+        DeviceWarning: GPUs are asked for, and others are taken.
     """
     on_gpu = num_gpu != 0 and torch.cuda.is_available()
     if launcher == "none":
         if isinstance(num_gpu, int) and num_gpu > 1 and on_gpu:
-            raise UsageError(
-                f"num_gpu is {num_gpu}: start one process for each, `torchrun --nproc_per_node="
-                f"{num_gpu} -m restore.train -opt FILE --launcher pytorch`, or set num_gpu: 1"
-            )
+            _check_gpus(num_gpu)
+        _warn(device_note(num_gpu))
         yield Processes(resolve_device("auto" if num_gpu != 0 else "cpu"))
         return
     if "RANK" not in os.environ:
@@ -163,9 +237,20 @@ def processes(
     if on_gpu:
         torch.cuda.set_device(device)
     chosen = options.backend or ("nccl" if on_gpu else "gloo")
+    if chosen == "nccl" and not on_gpu:
+        raise UsageError(
+            f"{options.where('backend') or 'dist_params'}: backend is nccl, which needs a GPU for "
+            "each process, and these compute on the CPU; set backend: gloo, or leave it out"
+        )
     dist.init_process_group(chosen, timeout=_PATIENCE)
     try:
         words = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        _warn(device_note(num_gpu, dist.get_world_size()))
         yield Processes(device, dist.get_rank(), dist.get_world_size(), options.strategy, words)
     finally:
         dist.destroy_process_group()
+
+
+def _warn(note: str | None) -> None:
+    if note is not None:
+        warnings.warn(note, DeviceWarning, stacklevel=2)

@@ -22,6 +22,7 @@ from restore.errors import OutputError, UsageError
 from restore.training.distributed import Processes
 from restore.training.options import Options
 from restore.training.states import newest_state, read_state, state_files
+from restore.training.train_options import TrainOptions
 
 try:
     import fcntl
@@ -76,13 +77,38 @@ def state_to_resume(
 
     Raises:
         CheckpointError: the named state is damaged, or all of the run's are.
+        UsageError: it is of an iteration beyond total_iter.
     """
     path, state = options.path.resume_state, None
     if auto_resume and group.is_first:
         found = newest_state(folders.states)
         path, state = found if found is not None else (path, None)
     path = group.from_first(path)
-    return read_state(path) if path is not None and state is None else state
+    if path is None:
+        return None
+    state = read_state(path) if state is None else state
+    if options.train is not None:
+        _check_iteration(path, int(state["iter"]), options.train)
+    return state
+
+
+def _check_iteration(path: Path, iteration: int, train: TrainOptions) -> None:
+    total = train.total_iter
+    if iteration <= total:
+        return
+    numbers = [int(file.stem) for file in state_files(path.parent) if int(file.stem) <= total]
+    earlier = (
+        f", or go on from {path.with_name(f'{numbers[0]}.state')} by naming it as path: "
+        "resume_state, without --auto_resume"
+        if numbers
+        else ""
+    )
+    raise UsageError(
+        f"{train.where('total_iter')}: total_iter is {total:,}, and the training state {path} is "
+        f"of iteration {iteration:,}: there is nothing left to train; raise total_iter above "
+        f"{iteration:,} to go on{earlier}, or begin anew by leaving --auto_resume and resume_state "
+        "out"
+    )
 
 
 def prepare(folders: Folders, options: Options, *, resumed: bool) -> list[str]:

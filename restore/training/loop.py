@@ -19,6 +19,10 @@ from restore.training.run import Run, start_run
 from restore.training.watch import Stop
 
 
+class ToldByFirstError(ImageError):
+    """What the first process of a run raises as an ImageError, in the others."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended.
@@ -55,8 +59,8 @@ def train(
         UsageError: options that cannot be obeyed.
         CheckpointError: weights or states that cannot be read.
         NonFiniteLossError: a loss became NaN or infinite.
-        ImageError: a picture cannot be read, or is not what it has to be; what one process trained
-            before is saved.
+        ImageError: a picture cannot be read, or is not what it has to be; what was trained before
+            is saved.
         OutputError: the disk is full, or cannot be written; the last training state is whole.
     """
     folders = folders_of(options.name, root or Path())
@@ -74,8 +78,10 @@ def iterate(run: Run) -> bool:
     """All iterations that are left; False where the run was asked to stop before the last one."""
     try:
         return _all_left(run)
-    except ImageError:
+    except ImageError as error:
         run.keep()
+        if not run.group.is_first:
+            raise ToldByFirstError(str(error)) from error
         raise
 
 
@@ -89,7 +95,9 @@ def _all_left(run: Run) -> bool:
         waited = time.perf_counter()
         stood = run.loader.state
         try:
-            taken = list(islice(batches, run.train.accum_iter))
+            # a process that has no batch would leave the others waiting in the step for ever
+            with run.group.agreed():
+                taken = list(islice(batches, run.train.accum_iter))
         except ImageError:
             run.loader.state = stood  # batches of a step that was not taken
             raise

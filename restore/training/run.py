@@ -137,14 +137,11 @@ class Run:
         self.clock.pause(time.perf_counter() - begun)
 
     def keep(self) -> None:
-        """Save what is not saved yet, where the run ends by a picture that cannot be used.
-
-        Not with several processes, of which the others do not know and are elsewhere.
-        """
-        if self.iteration and self.group.count == 1:
-            path = self.folders.state(self.iteration)
-            if not path.exists():
-                self.save()
+        """Save what is not saved yet, where all processes end by a picture that cannot be used."""
+        # the first process knows, since each machine may have a disk of its own
+        saved = self.group.from_first(self.folders.state(self.iteration).exists())
+        if self.iteration and not saved:
+            self.save()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -255,12 +252,19 @@ def start_run(
                 log.info("%s", line)
         group.wait()
         run.clock = Clock()
-        log.info(
-            "%s: %s, %s parameters, seed %d, from iteration %s to %s on %s",
-            *(options.name, model.variant, f"{model.num_parameters:,}", seed),
-            *(f"{first:,}", f"{training.train.total_iter:,}", group.device),
-        )
+        _tell_beginning(run, seed)
         yield run
+
+
+def _tell_beginning(run: Run, seed: int) -> None:
+    model, total = run.training.model, run.train.total_iter
+    log.info(
+        "%s: %s, %s parameters, seed %d, from iteration %s to %s on %s",
+        *(run.options.name, model.variant, f"{model.num_parameters:,}", seed),
+        *(f"{run.iteration:,}", f"{total:,}", run.group.device),
+    )
+    if run.iteration == total:
+        log.info("all iterations are done already; to train on, raise train.total_iter")
 
 
 def _seed(options: Options, state: Mapping[str, Any] | None) -> int:

@@ -27,6 +27,7 @@ from restore.metrics import psnr, ssim
 from restore.model import Model
 from restore.training.distributed import Processes
 from restore.training.losses import lpips_network
+from restore.training.option_checks import metric_refusal
 from restore.training.options import MetricOptions, Options
 from restore.training.whole_pictures import CHOP, How, restored_batch
 
@@ -121,10 +122,8 @@ class Metrics:
         if any(metric.type == "lpips" for metric in options.values()):
             self._lpips = lpips_network()
         for name, metric in options.items():
-            if metric.type == "niqe":
-                raise UsageError(
-                    f"{metric.where()}: metric {name!r}: NIQE is not here yet; leave it out"
-                )
+            if refusal := metric_refusal(name, metric):
+                raise UsageError(f"{metric.where('type')}: {refusal}")
 
     def __call__(self, result: Bytes, truth: Bytes) -> dict[str, float]:
         """[H, W, C] twice to a number for each metric."""
@@ -185,29 +184,47 @@ def validate(
     count = min(len(pictures), most) if most else len(pictures)
     step, first = (1, 0) if processes.is_sharded else (processes.count, processes.rank)
     found: dict[int, tuple[str, dict[str, float]]] = {}
-    for index in range(first, count, step):
-        item = pictures[index]
-        try:
-            result = as_bytes(restored(model, item.lq, how))
-            values = {} if item.gt is None else metrics(result, as_bytes(item.gt[0]))
-        except UsageError as error:
-            raise ImageError(f"{name}: {item.lq_path}: {error}") from error
-        if save_to is not None and (processes.is_first or not processes.is_sharded):
-            path = save_to(Path(item.lq_path).stem)
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(path, Picture(result), fmt="png")
-        found[index] = (item.lq_path, values)
-        if seen is not None:
-            seen(item.lq_path)
-    together: dict[int, tuple[str, dict[str, float]]] = {}
-    for part in processes.gather(found):
-        together.update(part)
+    writes = save_to is not None and (processes.is_first or not processes.is_sharded)
+    target = save_to if writes else None
+    together = processes.is_sharded  # all restore a picture, or none
+    with processes.agreed(not together):
+        for index in range(first, count, step):
+            with processes.agreed(together):
+                item = pictures[index]
+            with processes.agreed(together):
+                found[index] = item.lq_path, _score(model, name, item, metrics, how, target)
+            if seen is not None:
+                seen(item.lq_path)
+    everything: dict[int, tuple[str, dict[str, float]]] = {}
+    for share in processes.gather(found):
+        everything.update(share)
     scores = Scores(name)
-    for _, (source, values) in sorted(together.items()):
+    for _, (source, values) in sorted(everything.items()):
         stem = Path(source).stem
         scores.pictures[source if stem in scores.pictures else stem] = values
     return scores
+
+
+def _score(
+    model: Model,
+    name: str,
+    item: PairOfPictures,
+    metrics: Metrics,
+    how: How,
+    save_to: Callable[[str], Path] | None,
+) -> dict[str, float]:
+    """Restore one picture, score it, and write it where it is to be written."""
+    try:
+        result = as_bytes(restored(model, item.lq, how))
+        values = {} if item.gt is None else metrics(result, as_bytes(item.gt[0]))
+    except UsageError as error:
+        raise ImageError(f"{name}: {item.lq_path}: {error}") from error
+    if save_to is not None:
+        path = save_to(Path(item.lq_path).stem)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(path, Picture(result), fmt="png")
+    return values
 
 
 def write_scores(path: Path, scores: Sequence[Scores]) -> None:

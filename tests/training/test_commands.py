@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from restore import cli
@@ -105,6 +106,67 @@ def test_a_bad_picture_on_the_way_is_told_and_costs_nothing(
     assert "--auto_resume then goes on" in told
     Path("photos/c.png").unlink()
     assert cli.main(["train", "-opt", "run.yml", "--auto_resume", *changes]) == 0
+
+
+def test_weights_that_fit_in_part_are_told_once_and_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["train", "-opt", "run.yml"]) == 0
+    weights = "experiments/tiny/models/net_g_latest.pth"
+    path = f"path={{pretrain_network_g: {weights}, strict_load_g: false}}"
+    forced = ["--force_yml", path, "network_g:depths=[2]"]
+    for words in (["train", "name=other", "train:ema_decay=0.9"], ["test", "name=other"]):
+        capsys.readouterr()
+        assert cli.main([words[0], "-opt", "run.yml", *forced, *words[1:]]) == 0
+        told = capsys.readouterr()
+        (note,) = (line for line in told.out.splitlines() if line.startswith("note: "))
+        assert note.startswith(f"note: {Path(weights)}: loaded in part: 2")
+        assert "new: layers.0.residual_group.blocks.1.norm1.weight (6,)" in note
+        assert note.endswith("; left out: none") and "Warning" not in told.out + told.err
+
+
+def test_gpus_that_are_not_there_are_told_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(
+        "restore.training.distributed.resolve_device", lambda _: torch.device("cpu")
+    )
+    for words in (["train", "--dry-run"], ["train"], ["test"]):
+        weights = "path:pretrain_network_g=experiments/tiny/models/net_g_latest.pth"
+        forced = ["num_gpu=2", *([weights] if words == ["test"] else [])]
+        assert cli.main([words[0], "-opt", "run.yml", *words[1:], "--force_yml", *forced]) == 0
+        told = capsys.readouterr()
+        (note,) = (line for line in told.out.splitlines() if line.startswith("note: "))
+        assert note.startswith("note: num_gpu is 2, but no GPU is found here: one process")
+        assert "Warning" not in told.err
+    assert cli.main(["train", "-opt", "run.yml", "--device", "cpu", "--dry-run"]) == 0
+    assert "note: " not in capsys.readouterr().out
+
+
+def test_fewer_iterations_than_are_done_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "-opt", "run.yml", "--auto_resume", "--force_yml"]
+    assert cli.main([*words, "val:val_freq=0"]) == 0
+    states = Path("experiments/tiny/training_states")
+    before = {path.name: path.stat().st_mtime_ns for path in states.iterdir()}
+    capsys.readouterr()
+    assert cli.main([*words, "train:total_iter=2"]) == 2
+    told = capsys.readouterr().err
+    assert f"total_iter is 2, and the training state {states / '3.state'} is of iteration 3" in told
+    assert f"raise total_iter above 3 to go on, or go on from {states / '2.state'}" in told
+    assert {path.name: path.stat().st_mtime_ns for path in states.iterdir()} == before
+    assert cli.main([*words, "val:val_freq=0"]) == 0
+    assert "all iterations are done already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_niqe_is_refused_with_what_to_use(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run.yml").write_text(
+        RUN.replace("    psnr: {", "    niqe: {type: calculate_niqe, crop_border: 4}\n    psnr: {")
+    )
+    assert cli.main([command, "-opt", "run.yml", "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert "run.yml:35: metric 'niqe' is NIQE, which" in told and "use psnr or ssim" in told
 
 
 def test_a_shipped_file_can_be_checked(capsys: pytest.CaptureFixture[str]) -> None:

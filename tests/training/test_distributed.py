@@ -16,9 +16,10 @@ import pytest
 import torch
 from tiny_run import NETWORK, changed, draw_pictures, tiny_options
 
-from restore.errors import UsageError
-from restore.training.distributed import processes
-from restore.training.loop import train
+from restore.errors import ImageError, UsageError
+from restore.training import distributed, validation
+from restore.training.distributed import DeviceWarning, device_note, processes
+from restore.training.loop import ToldByFirstError, train
 from restore.training.model import Training
 from restore.training.options import DistOptions, ModelKind, NetworkOptions, Options
 from restore.training.states import read_state
@@ -170,6 +171,59 @@ def test_two_processes_resume_exactly(
         assert torch.equal(a["random"]["torch"], b["random"]["torch"])
 
 
+def bad_picture_ends(options: Options, root: Path, name: str) -> None:
+    """In two processes: all of them end by a picture that one alone reads."""
+
+    def run() -> None:
+        with pytest.raises(ImageError, match=name) as caught:
+            train(options, launcher="pytorch", root=root)
+        assert isinstance(caught.value, ToldByFirstError) == (os.environ["RANK"] != "0")
+
+    in_processes(2, run)
+
+
+# the first epoch's order is 3, 2, 1, 0, 4: of each two the processes take one
+@pytest.mark.parametrize(("accum_iter", "name"), [(1, "0"), (1, "4"), (2, "4")])
+def test_a_picture_that_one_process_cannot_read_costs_no_step(
+    pictures: Path, accum_iter: int, name: str
+) -> None:
+    options = changed(tiny_options(pictures, batch=1), accum_iter=accum_iter)
+    data = replace(options.datasets["train"], cache_gb=0.0)
+    options = replace(options, datasets={**options.datasets, "train": data})
+    whole, cut = pictures / "whole", pictures / "cut"
+    in_processes(2, lambda: train(options, launcher="pytorch", root=whole))
+    picture = pictures / f"gt/{name}.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content[:50])
+    bad_picture_ends(options, cut, rf"{name}\.png")
+    (state,) = (cut / "experiments/tiny/training_states").iterdir()
+    assert state.name == f"{2 if (accum_iter, name) == (1, '4') else 1}.state"
+    picture.write_bytes(content)
+    in_processes(2, lambda: train(options, launcher="pytorch", root=cut, auto_resume=True))
+    assert results(whole)[0] == results(cut)[0]
+    for name, value in results(whole)[1].items():
+        assert torch.equal(value, results(cut)[1][name]), name
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_validation_picture_that_one_process_cannot_read_costs_no_step(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch, strategy: Any
+) -> None:
+    options = replace(tiny_options(pictures), dist_params=DistOptions(strategy=strategy))
+    options = replace(options, logger=replace(options.logger, save_checkpoint_freq=100))
+    score = validation._score
+
+    def failing(model: Any, name: str, item: Any, *rest: Any) -> dict[str, float]:
+        values = score(model, name, item, *rest)
+        if os.environ["RANK"] == "1" and "1.png" in item.lq_path:
+            raise ImageError("1.png: damaged")
+        return values
+
+    monkeypatch.setattr(validation, "_score", failing)
+    bad_picture_ends(options, pictures, r"1\.png: damaged")
+    assert read_state(pictures / "experiments/tiny/training_states/4.state")["iter"] == 4
+
+
 def test_a_state_of_one_process_serves_two(pictures: Path) -> None:
     options = run_of(pictures, 2)
     train(changed(options, total_iter=3), root=pictures)
@@ -181,6 +235,53 @@ def test_torchrun_has_to_have_started_the_processes() -> None:
     with (
         pytest.raises(UsageError, match="was not started by torchrun"),
         processes("pytorch", 0, DistOptions()),
+    ):
+        pass
+
+
+def on_machine(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if not gpus:
+        monkeypatch.setattr(distributed, "resolve_device", lambda _: torch.device("cpu"))
+
+
+@pytest.mark.parametrize("num_gpu", [1, 2])
+def test_gpus_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch, num_gpu: int) -> None:
+    on_machine(monkeypatch, 0)
+    text = (
+        rf"num_gpu is {num_gpu}, but no GPU is found.*one process computes on the CPU.*num_gpu: 0"
+    )
+    with pytest.warns(DeviceWarning, match=text), processes("none", num_gpu, DistOptions()):
+        pass
+    assert device_note("auto") is None and device_note(0) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "text"),
+    [
+        (4, 1, r"num_gpu is 4, .*there is 1 here; set num_gpu: 1, and train\.accum_iter: 4"),
+        (4, 2, r"num_gpu is 4, .*there are 2 here; .*--nproc_per_node=2 .*\(and num_gpu: 2\)"),
+        (2, 4, r"num_gpu is 2, .*there are 4 here; .*--nproc_per_node=2 .*pytorch`, or set"),
+    ],
+)
+def test_several_gpus_need_several_processes(
+    monkeypatch: pytest.MonkeyPatch, asked: int, there: int, text: str
+) -> None:
+    on_machine(monkeypatch, there)
+    with pytest.raises(UsageError, match=text), processes("none", asked, DistOptions()):
+        pass
+    assert device_note(asked, asked) is None
+    assert "started 3 processes" in str(device_note(asked, 3))
+
+
+def test_nccl_without_gpus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_machine(monkeypatch, 0)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with (
+        pytest.raises(UsageError, match="backend is nccl, which needs a GPU"),
+        processes("pytorch", 0, DistOptions(backend="nccl")),
     ):
         pass
 

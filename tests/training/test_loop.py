@@ -265,16 +265,16 @@ def test_a_full_disk_loses_nothing(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(options, root=tmp_path / "whole")
-    write = states._save
+    write = states.write_pickle
 
-    def full(content: object, file: Any) -> None:
+    def full(file: Any, content: object) -> None:
         if isinstance(content, dict) and content.get("iter") == 6:
             file.write(b"some of it")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(content, file)
+        write(file, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(states, "_save", full)
+        patch.setattr(states, "write_pickle", full)
         with pytest.raises(OutputError, match=r"6\.state.*No space left.*free some space"):
             train(options, root=tmp_path / "cut")
     folder = tmp_path / "cut/experiments/tiny/training_states"
