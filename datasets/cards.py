@@ -177,19 +177,26 @@ def _layout(folder: Path, known: Card | None, scale: int | None) -> _Layout:
     whole = GT_FOLDERS if known is None else (known.high, *GT_FOLDERS)
     low = "LR_bicubic/X{scale}" if known is None else known.low
     cut = sorted((n, path) for path in folder.iterdir() if (n := _multiple(path)))
-    alone = [folder / name for name in whole if (folder / name).is_dir()]
+    alone = [folder / name for name in whole if _has_pictures(folder / name)]
     if scale is not None:
         lq = folder / low.format(scale=scale)
-        if alone and lq.is_dir():
+        if alone and _has_pictures(lq):
             return _Layout(alone[0], lq, "HR/LR_bicubic")
         lq = folder / f"LRbicx{scale}"
         fits = [path for n, path in cut if n % scale == 0]
-        if fits and lq.is_dir():
+        if fits and _has_pictures(lq):
             return _Layout(fits[0], lq, "GTmod/LRbic")
         alone += fits
     else:
         alone += [path for _, path in cut]
     return _Layout(alone[0] if alone else folder, None, "gt" if scale is None else "made")
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        return bool(pictures_in(folder))
+    except UsageError:
+        return False
 
 
 def _multiple(folder: Path) -> int:
@@ -202,27 +209,32 @@ def _as_card_has(
     files: Sequence[str], known: Card | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """(name, file) of the pictures to take, and what is missing or too much."""
-    all_of_them = [(Path(file).stem, file) for file in files]
+    by_name: dict[str, str] = {}
+    problems = []
+    for file in files:
+        kept = by_name.setdefault(Path(file).stem.casefold(), file)
+        if kept != file:
+            problems.append(f"left out: {file}; {kept} has the same name")
+    all_of_them = [(Path(file).stem, file) for file in by_name.values()]
     if known is None:
-        return all_of_them, []
+        return all_of_them, problems
     if not known.images:
         counts = {known.count, *known.parts.values()} - {None}
-        if not counts or len(files) in counts:
-            return all_of_them, []
-        expected = " or ".join(str(n) for n in sorted(n for n in counts if n))
-        return all_of_them, [f"{len(files)} pictures; {known.name} has {expected}"]
-    by_name = {Path(file).stem.casefold(): file for file in files}
+        if counts and len(all_of_them) not in counts:
+            expected = " or ".join(str(n) for n in sorted(n for n in counts if n))
+            problems.append(f"{len(all_of_them)} pictures; {known.name} has {expected}")
+        return all_of_them, problems
     taken = [
         (image.name, by_name.pop(image.name.casefold()))
         for image in known.images
         if image.name.casefold() in by_name
     ]
     if not taken:
-        return all_of_them, [
+        problems.append(
             f"none of {len(files)} pictures has a name of {known.name}, such as "
             f"{known.images[0].file}; all are taken"
-        ]
-    problems = []
+        )
+        return all_of_them, problems
     missing = [image.name for image in known.images if image.name not in dict(taken)]
     if missing:
         problems.append(f"{len(missing)} of {len(known.images)} missing: {some(missing)}")
@@ -259,7 +271,7 @@ def verify(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> l
             if image is None or (image.known(gt) is None and differs(image, gt) is None):
                 unknown += 1
             told += _differences(picture, image, gt, found.scale)
-        except ImageError as error:
+        except (ImageError, UsageError) as error:
             told.append(str(error))
         progress()
     if found.card and unknown:

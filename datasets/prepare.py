@@ -85,7 +85,7 @@ class Recipe:
 
 
 def sources(folder: Path, card: Card | None) -> list[Path]:
-    """The pictures in a folder, in its folder HR, or in such a folder of the set below it.
+    """The pictures in a folder, in its HR or GTmodN, or in those of the set below it.
 
     Raises:
         UsageError: there is no such folder, or no picture in it.
@@ -98,6 +98,7 @@ def sources(folder: Path, card: Card | None) -> list[Path]:
         roots += [p for p in sorted(folder.iterdir()) if p.is_dir() and plain_name(p.name) in names]
     subfolders = [*([card.high] if card else []), *GT_FOLDERS]
     places = [root / sub for root in roots for sub in subfolders] + roots[::-1]
+    places += [path for root in roots for path in sorted(root.glob("GTmod*"))]
     for place in places:
         if place.is_dir():
             try:

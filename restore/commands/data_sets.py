@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ def table_lines(cards: list[Card]) -> list[str]:
     for one in cards:
         known = sum(bool(image.sha256) for image in one.images)
         count = "" if one.count is None else str(one.count)
-        licence = one.licence or "not known"
+        licence = textwrap.shorten(one.licence or "not known", 60, placeholder=" ...")
         lines.append(f"{one.name:<10} {one.task:<8} {count:>8} {known:>6}  {licence}")
     lines.append("known: pictures whose pixels can be compared; NAME after the command tells more")
     return lines
@@ -181,7 +182,7 @@ def run_prepare(options: argparse.Namespace) -> bool:
     known = find_card(options.name)
     name = known.name if known else options.name
     if known is None:
-        if not name or Path(name).name != name:
+        if name == ".." or not name or Path(name).name != name:
             raise UsageError(f"NAME is {name!r}; expected a name; --from takes the folder")
         near = nearest_card(name)
         hint = f"; did you mean {near}?" if near else ""

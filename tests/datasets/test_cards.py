@@ -175,6 +175,25 @@ def test_every_difference_is_told(small_card: card_files.Card, tmp_path: Path) -
     assert len(told) == 6
 
 
+def test_an_empty_low_side_is_made_and_equal_names_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    save(folder / "HR" / "a.png", PICTURES["a"])
+    save(folder / "HR" / "A.bmp", PICTURES["b"])
+    (folder / "LR_bicubic" / "X2").mkdir(parents=True)
+    (folder / "GT").mkdir()
+    found = find_set(folder, scale=2)
+    assert (found.convention, len(found.pictures)) == ("made", 1)
+    assert found.problems == ("left out: a.png; A.bmp has the same name",)
+
+
+def test_unreadable_pictures_are_told(small_card: card_files.Card, tmp_path: Path) -> None:
+    save(tmp_path / "Small3" / "a.png", PICTURES["a"])
+    (tmp_path / "Small3" / "b.png").write_bytes(b"no picture")
+    told = verify(find_set(small_card, tmp_path, wants="gt"))
+    assert told[0] == "1 of 3 missing: c"
+    assert len(told) == 2 and "b.png" in told[1]
+
+
 def test_renamed_pictures_are_known_by_their_pixels(
     small_card: card_files.Card, tmp_path: Path
 ) -> None:

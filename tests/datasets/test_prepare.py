@@ -146,6 +146,7 @@ def test_an_interrupted_run_goes_on(
     [
         (["Set5", "--from", "none"], "none: no such folder"),
         (["a/b", "--from", "."], "expected a name"),
+        (["..", "--from", "."], "expected a name"),
         (["Set5"], "--from"),
         (["Set5", "--from", ".", "--scales", "0"], "1 or more"),
         (["Set5", "--from", "."], "holds no picture"),
