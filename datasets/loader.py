@@ -253,9 +253,10 @@ def _begin_worker(seed: int, worker: int) -> None:
     cv2.setNumThreads(0)
     # a second thread would be waited for in OpenMP's pool, which a fork does not bring along
     torch.set_num_threads(1)
-    # Ctrl-C reaches all processes of a terminal, and the training one decides what it means
+    # Ctrl-C reaches all processes of a terminal, a manager of services ends all of a run by
+    # SIGTERM: the training one decides what it means, and this one ends when that has
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # nothing here draws from these; what someone adds would then not differ from run to run
     random.seed(seed + worker)
     np.random.seed((seed + worker) % 2**32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing
 import os
 import random
 import shutil
@@ -239,6 +240,31 @@ def test_a_signal_saves_and_ends_the_run(
     assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
     assert train(options, root=tmp_path / "cut", auto_resume=True).finished
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_run_saves_too(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
+) -> None:
+    # as a terminal and a manager of services send them
+    read = {**options.datasets, "train": replace(options.datasets["train"], num_worker_per_gpu=2)}
+    options = replace(options, datasets=read)
+    step = Training.step
+
+    def signalled(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        if number == 4:
+            readers = multiprocessing.active_children()
+            assert len(readers) == 2
+            for process in (*(reader.pid for reader in readers), os.getpid()):
+                assert process is not None
+                os.kill(process, name)
+            time.sleep(0.5)  # PyTorch looks for readers that died when it hears of one
+        return step(self, batches, number)
+
+    monkeypatch.setattr(Training, "step", signalled)
+    ended = train(options, root=tmp_path / "cut")
+    assert (ended.iteration, ended.finished) == (4, False)
+    assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
 
 
 def test_a_signal_in_a_validation_is_obeyed_at_once(
