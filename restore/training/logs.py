@@ -252,13 +252,19 @@ def _board(options: Options, folders: Folders, resumed: int) -> Any:
                 "pip install wandb, or leave logger: wandb out"
             ) from error
         known = options.logger.wandb.resume_id
-        wandb.init(
-            id=known,
-            resume="allow" if known else "never",
-            name=options.name,
-            project=options.logger.wandb.project,
-            sync_tensorboard=True,
-        )
+        try:
+            wandb.init(
+                id=known,
+                resume="allow" if known else "never",
+                name=options.name,
+                project=options.logger.wandb.project,
+                sync_tensorboard=True,
+            )
+        except wandb.Error as error:
+            raise UsageError(
+                f"{options.logger.wandb.where('project')}: wandb does not begin: {error}; run "
+                "`wandb login`, or set WANDB_MODE=offline in the environment, or leave wandb out"
+            ) from error
     # what an interrupted run wrote beyond its last state is left out
     purge = resumed + 1 if resumed else None
     with writing(folders.tensorboard):

@@ -143,6 +143,23 @@ def test_a_folder_that_tensorboard_cannot_make_is_told(
         logs._board(options, folders_of("tiny", tmp_path), 0)
 
 
+def test_wandb_that_does_not_begin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, wandb = ModuleType("torch.utils.tensorboard"), ModuleType("wandb")
+
+    def refusing(**_: object) -> None:
+        raise ConnectionError("No API key configured.")
+
+    monkeypatch.setattr(board, "SummaryWriter", None, raising=False)
+    monkeypatch.setattr(wandb, "Error", ConnectionError, raising=False)
+    monkeypatch.setattr(wandb, "init", refusing, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    options = tiny_options(tmp_path)
+    logger = replace(options.logger, use_tb_logger=True, wandb=WandbOptions(project="p"))
+    with pytest.raises(UsageError, match=r"No API key configured\.; run `wandb login`, or set"):
+        logs._board(replace(options, logger=logger), folders_of("tiny", tmp_path), 0)
+
+
 def test_wandb_without_tensorboard_is_a_contradiction(tmp_path: Path) -> None:
     options = tiny_options(tmp_path)
     logger = replace(options.logger, wandb=WandbOptions(project="p"))
