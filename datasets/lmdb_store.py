@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from restore.atomic import output_error
 from restore.datasets.listing import META_FILE
 from restore.datasets.netpbm import netpbm_bytes
 from restore.errors import ImageError, OutputError, UsageError
@@ -29,6 +31,7 @@ Array = NDArray[Any]
 _COMMIT_BYTES = 2**28
 _ROOM = 1.1  # of a data base over its values: pages are not filled to the end
 _LEAST_ROOM = 2**24
+_ANEW = "make it anew with `restore data lmdb`"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ def lmdb_module() -> ModuleType:
 # Open transactions. They pass a fork: read-only and without locks, one is no more than a mapped
 # file, and lmdb would refuse to open the same one again in the child.
 _open: dict[Path, Any] = {}
+_opening = threading.Lock()
+_PAGE = 4096  # the least size of a page; the first two describe the data base
 
 
 def stored_value(path: Path, key: str) -> memoryview:
@@ -68,22 +73,38 @@ def stored_value(path: Path, key: str) -> memoryview:
         UsageError: the package lmdb is not installed.
     """
     lmdb, place = lmdb_module(), path.resolve()
-    if place not in _open:
-        try:
-            environment = lmdb.open(
-                str(path), readonly=True, lock=False, readahead=False, create=False
-            )
-        except lmdb.Error as error:
-            raise ImageError(f"{path}: cannot be opened as a data base: {error}") from error
-        # the transaction stays open, so that its views stay valid
-        _open[place] = environment.begin(write=False, buffers=True)
-    value = _open[place].get(key.encode("utf-8"))
+    with _opening:  # lmdb opens a data base once in a process
+        if place not in _open:
+            _open[place] = _opened(lmdb, path)
+    try:
+        value = _open[place].get(key.encode("utf-8"))
+    except lmdb.Error as error:
+        raise ImageError(f"{path}: is damaged: {error}; {_ANEW}") from error
     if value is None:
-        raise ImageError(
-            f"{path}: has no picture {key!r}, which its {META_FILE} names; make it anew with "
-            "`restore data lmdb`"
-        )
+        raise ImageError(f"{path}: has no picture {key!r}, which its {META_FILE} names; {_ANEW}")
     return memoryview(value)
+
+
+def _opened(lmdb: ModuleType, path: Path) -> Any:
+    """A transaction that reads, and stays open, so that its views stay valid."""
+    file = path / "data.mdb"
+    try:
+        size = file.stat().st_size
+        if size < 2 * _PAGE:
+            raise ImageError(f"{file}: is cut short: it has {size:,} bytes; {_ANEW}")
+        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, create=False)
+    except OSError as error:
+        raise ImageError(f"{file}: cannot be opened: {error.strerror}; {_ANEW}") from error
+    except lmdb.Error as error:
+        raise ImageError(f"{path}: cannot be opened as a data base: {error}; {_ANEW}") from error
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if size < needed:  # reading what is missing would end the process without a word
+        environment.close()
+        raise ImageError(
+            f"{file}: is cut short: it has {size:,} bytes of {needed:,}; copy it again, or make it "
+            "anew with `restore data lmdb`"
+        )
+    return environment.begin(write=False, buffers=True)
 
 
 def write_database(
@@ -117,7 +138,7 @@ def write_database(
         (part / "lock.mdb").unlink(missing_ok=True)
         os.replace(part, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise output_error(path, error) from error
     except lmdb.Error as error:
         raise OutputError(f"{path}: cannot be written: {error}") from error
     finally:

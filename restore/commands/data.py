@@ -38,8 +38,11 @@ examples:
 In an option file: dataroot_gt: DF2K_HR_sub.lmdb, io_backend: {type: lmdb}. BasicSR reads both.
 """
 _CHECK_EPILOG = """\
+Findings are told, and nothing is changed. docs/data.md says what each kind means and how it is
+found.
+
 examples:
-  restore data check -opt options/train/my.yml
+  restore data check -opt my.yml
   restore data check --gt DIV2K/HR --lq DIV2K/LR_bicubic/X4 --scale 4 --filename_tmpl "{}x4"
   restore data check --gt photos --gt_size 256 --against Set5/HR --against Urban100/HR
   restore data check --gt clean --lq noisy --json > findings.json
@@ -118,17 +121,31 @@ def _check_parser() -> Parser:
     )
     group = parser.add_argument_group("the set")
     group.add_argument(
-        "-opt", "--opt", type=Path, metavar="FILE.yml", help="all sets of an option file"
+        "-opt",
+        "--opt",
+        type=Path,
+        metavar="FILE.yml",
+        help="look through all sets of this option file, in place of --gt",
     )
-    group.add_argument("--gt", type=Path, metavar="FOLDER", help="high-quality pictures, or *.lmdb")
+    group.add_argument(
+        "--gt",
+        type=Path,
+        metavar="FOLDER",
+        help="the pictures as they should be (gt, ground truth), or NAME.lmdb",
+    )
     group.add_argument(
         "--lq",
         type=Path,
         metavar="FOLDER",
-        help="low-quality pictures, or *.lmdb (default: none; they are made on the fly)",
+        help="the same pictures small, noisy or blurred (lq, low quality), or NAME.lmdb (default: "
+        "none; training makes them on the fly)",
     )
     group.add_argument(
-        "--scale", type=at_least_one, default=1, metavar="N", help="gt over lq (default: 1)"
+        "--scale",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="how many times gt is larger than lq, along each side (default: 1)",
     )
     group.add_argument(
         "--filename_tmpl",
@@ -136,11 +153,18 @@ def _check_parser() -> Parser:
         metavar="NAME",
         help="name of a low-quality picture, {} for the gt's without suffix (default: {})",
     )
-    group.add_argument("--meta_info_file", type=Path, metavar="FILE", help="a list of its pictures")
+    group.add_argument(
+        "--meta_info_file",
+        type=Path,
+        metavar="FILE",
+        help="a list of the pictures of --gt to take, one a line",
+    )
     _add_wishes(parser)
     group = parser.add_argument_group("what is told")
     group.add_argument("--json", action="store_true", help="write all findings as JSON")
-    group.add_argument("--all", action="store_true", help="name every finding")
+    group.add_argument(
+        "--all", action="store_true", help="name every finding, not the first of each kind alone"
+    )
     group.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the exit code")
     return parser
 
@@ -152,7 +176,8 @@ def _add_wishes(parser: Parser) -> None:
         type=whole_number,
         default=0,
         metavar="N",
-        help="side of training patches; smaller pictures are found (default: any size will do)",
+        help="side of training patches, as in the option file; smaller pictures are found "
+        "(default: any size will do)",
     )
     group.add_argument(
         "--against",
@@ -160,7 +185,8 @@ def _add_wishes(parser: Parser) -> None:
         default=[],
         type=Path,
         metavar="FOLDER",
-        help="test pictures that must not be in the set; may be repeated",
+        help="test pictures that must not be in the set, since scores on them would say nothing; "
+        "may be repeated",
     )
     group.add_argument(
         "--test-set",
@@ -175,7 +201,7 @@ def _add_wishes(parser: Parser) -> None:
         help="pixels of lq that a pair may be shifted (default: 0.2)",
     )
     group.add_argument(
-        "--threads", type=at_least_one, default=None, metavar="N", help="that read at a time"
+        "--threads", type=at_least_one, default=None, metavar="N", help="how many read at a time"
     )
 
 

@@ -25,8 +25,8 @@ def add_option_file(parser: Parser) -> None:
     parser.add_argument(
         *("-opt", "--opt"),
         metavar="FILE",
-        help="the option file (YAML). A name of --list is taken from the installed package where "
-        "there is no such file",
+        help="the option file (YAML): network, pictures, how long, what to score. A name of --list "
+        "is taken from the installed package where there is no such file",
     )
     parser.add_argument(
         "--force_yml",
@@ -34,11 +34,14 @@ def add_option_file(parser: Parser) -> None:
         action="extend",
         default=[],
         metavar="KEY:KEY=VALUE",
-        help="change values of the file, as in train:optim_g:lr=1e-4 val:save_img=true",
+        help="change values of the file without editing it, as in train:optim_g:lr=1e-4 "
+        "val:save_img=true datasets:train:dataroot_gt=/photos; sections are joined by colons",
     )
     parser.add_argument("--list", action="store_true", help="list the option files of the package")
     parser.add_argument(
-        "--dry-run", action="store_true", help="check the file and its paths, tell what it says"
+        "--dry-run",
+        action="store_true",
+        help="check the file and its paths, tell what would be done, and end",
     )
     parser.add_argument(
         "--device",
@@ -59,7 +62,10 @@ def list_lines(part: Part) -> list[str]:
     """The answer to --list."""
     files = shipped(part)
     width = max(map(len, files), default=0)
-    return [f"{name:<{width}}  {words}" for name, words in files.items()]
+    # those that a newcomer can run first
+    small = [name for name in files if "small" in name or "builtin" in name]
+    order = [*small, *(name for name in files if name not in small)]
+    return [f"{name:<{width}}  {files[name]}" for name in order]
 
 
 def option_file(name: str | None, part: Part, command: str) -> Path:

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
+  restore test -opt options/test/builtin_x2.yml --force_yml datasets:test_1:dataroot_gt=photos
+                                                       what the built-in model scores on your photos
   restore test --list                                  the option files of the package
   restore test -opt options/test/hit_srf_x4.yml
   restore test -opt my.yml --force_yml path:pretrain_network_g=experiments/my/models/net_g_9.pth
   restore test -opt my.yml --force_yml val:save_img=true tile:tile_size=256
 
+A test needs pictures as they should be (dataroot_gt); what the network is given is made of them,
+or lies in dataroot_lq. PSNR (dB) and SSIM (0..1) say how near its results come: higher is better.
 It writes results/NAME: scores.csv with the scores of every picture and, with `val: save_img: true`,
 visualization/SET/PICTURE_SUFFIX.png. docs/training.md has every key.
 

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from restore.training.train_options import TrainOptions
 
 EPILOG = """\
-examples:
-  restore train --list                                      the option files of the package
-  restore train -opt options/train/swinir_light_x2_small.yml --dry-run
+a first training, with photos in data/photos/train and others, to judge by, in data/photos/valid:
+  restore data check --gt data/photos/train --gt_size 64    look for pictures that would spoil it
+  restore train -opt options/train/swinir_small_x2.yml --dry-run
                                                             what it would do, and what is missing
-  restore train -opt options/train/swinir_light_x2_small.yml
+  restore train -opt options/train/swinir_small_x2.yml      do it: hours on a CPU, less on a GPU
+
+more examples:
+  restore train --list                                      the option files of the package
   restore train -opt my.yml --auto_resume                   go on where it stopped, to the bit
   restore train -opt my.yml --force_yml train:total_iter=2000 name=short
   torchrun --nproc_per_node=4 -m restore.train -opt my.yml --launcher pytorch
@@ -35,7 +38,7 @@ Option files are those of BasicSR: those of SwinIR, HAT, SRFormer, DRCT, CAT, AT
 they are, apart from the paths of data. docs/training.md has every key.
 
 It writes, under the current folder:
-  experiments/NAME/models/net_g_5000.pth, net_g_latest.pth   weights, as `restore -i` takes them
+  experiments/NAME/models/net_g_5000.pth, net_g_latest.pth   weights, for `--model_path`
   experiments/NAME/training_states/5000.state                what --auto_resume goes on from
   experiments/NAME/{train.csv,val.csv,curves.png,summary.md,...}, tb_logger/NAME
 Ctrl-C (or SIGTERM) saves and ends after the step under way.
@@ -51,19 +54,23 @@ def train_parser() -> Parser:
     parser = new_parser(
         "restore train", "Train a network on pictures, as an option file says.", EPILOG
     )
-    parser.usage = "restore train -opt FILE [--auto_resume] [--force_yml KEY:KEY=VALUE ...] ..."
+    parser.usage = (
+        "restore train -opt FILE [--dry-run] [--auto_resume] [--force_yml KEY:KEY=VALUE ...]"
+    )
     add_option_file(parser)
     parser.add_argument(
         "--auto_resume",
         action="store_true",
-        help="go on from the newest training state of a run of this name, if it has one",
+        help="go on from the newest training state of a run of this name, if it has one; without "
+        "it a run begins anew, and an older one of this name is renamed",
     )
     parser.add_argument(
         "--launcher",
         type=one_of("none", "pytorch"),
         default="none",
         metavar="NAME",
-        help="none: one process; pytorch: torchrun started several (default: none)",
+        help="none: one process, on one GPU or the CPU; pytorch: torchrun started several, one for "
+        "each GPU (default: none)",
     )
     parser.add_argument(
         "--debug",

@@ -231,7 +231,13 @@ def _board(options: Options, folders: Folders, resumed: int) -> Any:
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    except ImportError as error:
+        if options.logger.wandb.project is not None:
+            raise UsageError(
+                f"{options.logger.wandb.where('project')}: wandb takes what is written for "
+                "TensorBoard, which is not installed; pip install 'restore-sr[train]' wandb, or "
+                "leave logger: wandb out"
+            ) from error
         log.warning(
             "TensorBoard is not installed, so nothing is written for it: "
             "pip install 'restore-sr[train]', or set use_tb_logger: false"
@@ -242,17 +248,24 @@ def _board(options: Options, folders: Folders, resumed: int) -> Any:
             import wandb
         except ImportError as error:
             raise UsageError(
-                f"{options.logger.wandb.where('project')}: wandb is not installed; "
+                f"{options.logger.wandb.where('project')}: wandb cannot be imported ({error}); "
                 "pip install wandb, or leave logger: wandb out"
             ) from error
         known = options.logger.wandb.resume_id
-        wandb.init(
-            id=known,
-            resume="allow" if known else "never",
-            name=options.name,
-            project=options.logger.wandb.project,
-            sync_tensorboard=True,
-        )
+        try:
+            wandb.init(
+                id=known,
+                resume="allow" if known else "never",
+                name=options.name,
+                project=options.logger.wandb.project,
+                sync_tensorboard=True,
+            )
+        except wandb.Error as error:
+            raise UsageError(
+                f"{options.logger.wandb.where('project')}: wandb does not begin: {error}; run "
+                "`wandb login`, or set WANDB_MODE=offline in the environment, or leave wandb out"
+            ) from error
     # what an interrupted run wrote beyond its last state is left out
     purge = resumed + 1 if resumed else None
-    return SummaryWriter(str(folders.tensorboard), purge_step=purge)
+    with writing(folders.tensorboard):
+        return SummaryWriter(str(folders.tensorboard), purge_step=purge)

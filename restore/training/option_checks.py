@@ -35,6 +35,9 @@ def contradictions(options: Options) -> Found:
     for data in options.datasets.values():
         yield from _dataset(data)
     yield from _names(options)
+    if options.logger.wandb.project is not None and not options.logger.use_tb_logger:
+        wish = "wandb takes what is written for TensorBoard; set logger: use_tb_logger: true"
+        yield options.logger.wandb.where("project"), f"{wish}, or leave wandb out"
     for name, metric in options.val.metrics.items():
         if text := metric_refusal(name, metric):
             yield metric.where("type"), text

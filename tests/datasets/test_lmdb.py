@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -88,6 +90,54 @@ def test_what_cannot_be_stored_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.lmdb").mkdir()
     with pytest.raises(UsageError, match="is there already"):
         write_database(tmp_path / "x.lmdb", [file])
+
+
+def test_a_data_base_that_is_cut_short_is_told(folder: Path, tmp_path: Path) -> None:
+    """Reading pages that are not there would end the process by SIGBUS."""
+    for size in (0, 4096, 5000, 8192):
+        place = tmp_path / f"{size}.lmdb"
+        write_database(place, [folder / "colour.png", folder / "gray.png"], raw=True)
+        with (place / "data.mdb").open("r+b") as file:
+            file.truncate(size)
+        with pytest.raises(
+            ImageError, match=r"data\.mdb: is cut short: it has.*`restore data lmdb"
+        ):
+            stored_value(place, "gray")
+    place = tmp_path / "none.lmdb"
+    place.mkdir()
+    with pytest.raises(ImageError, match=r"data\.mdb: cannot be opened: No such file"):
+        stored_value(place, "gray")
+
+
+def test_a_damaged_data_base_is_told(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "x.lmdb"
+    write_database(place, [folder / "colour.png", folder / "gray.png"])
+    data = (place / "data.mdb").read_bytes()
+    (place / "data.mdb").write_bytes(data[:8192] + bytes(len(data) - 8192))
+    with pytest.raises(ImageError, match=r"x\.lmdb: is damaged: .*make it anew"):
+        stored_value(place, "gray")
+    (place / "data.mdb").write_bytes(bytes(len(data)))
+    other = place.rename(tmp_path / "y.lmdb")
+    with pytest.raises(ImageError, match=r"y\.lmdb: cannot be opened as a data base"):
+        stored_value(other, "gray")
+
+
+def test_threads_open_a_data_base_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "x.lmdb"
+    write_database(place, [folder / "colour.png"])
+    opened = lmdb.open
+
+    def slowly(*words: object, **named: object) -> object:
+        environment = opened(*words, **named)
+        time.sleep(0.05)
+        return environment
+
+    monkeypatch.setattr(lmdb, "open", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        values = list(threads.map(lambda _: bytes(stored_value(place, "colour")), range(8)))
+    assert len(set(values)) == 1
 
 
 def test_a_missing_key_is_named(folder: Path, tmp_path: Path) -> None:

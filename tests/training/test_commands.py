@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +191,23 @@ def test_what_is_shipped_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == len(shipped(command)) > 50  # type: ignore[arg-type]
         assert all(line.startswith(f"options/{command}/") for line in lines)
+
+
+def test_what_a_newcomer_can_run_is_listed_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, first in (("train", "small"), ("test", "builtin")):
+        assert cli.main([command, "--list"]) == 0
+        assert first in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("words", [["train"], ["test"], ["data", "check"]])
+def test_help_names_option_files_that_are_there(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.suppress(SystemExit):
+        cli.main([*words, "--help"])
+    named = re.findall(r"options/\w+/\w+\.yml", capsys.readouterr().out)
+    assert set(named) <= {*shipped("train"), *shipped("test")}
+    assert named or words == ["data", "check"]
 
 
 def test_a_shipped_file_is_found_from_anywhere(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from PIL import Image
 from tiny_run import draw_pictures, tiny_options
 
+from restore.errors import OutputError, UsageError
+from restore.training import logs
+from restore.training.experiment import folders_of
 from restore.training.logs import Meter
 from restore.training.loop import train
+from restore.training.option_checks import contradictions
+from restore.training.options import WandbOptions
 from restore.training.plots import Panel, draw
 from restore.training.tables import Table
 
@@ -87,3 +94,74 @@ def test_a_run_leaves_a_page_and_curves(tmp_path: Path) -> None:
     assert (folder / "visualization" / "0" / "0_8.png").exists()
     (told,) = folder.glob("train_tiny_*.log")
     assert "iter 8/8" in told.read_text()
+
+
+@pytest.mark.parametrize(
+    ("missing", "project", "text"),
+    [
+        ("torch.utils.tensorboard", "p", "TensorBoard, which is not installed; pip install"),
+        ("wandb", "p", r"wandb cannot be imported \(.*\); pip install wandb"),
+        ("torch.utils.tensorboard", None, None),
+    ],
+)
+def test_what_is_not_installed_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    project: str | None,
+    text: str | None,
+) -> None:
+    if missing == "wandb":
+        board = ModuleType("torch.utils.tensorboard")
+        monkeypatch.setattr(board, "SummaryWriter", None, raising=False)
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, missing, None)
+    options = tiny_options(tmp_path)
+    logger = replace(options.logger, use_tb_logger=True, wandb=WandbOptions(project=project))
+    options = replace(options, logger=logger)
+    if text is None:
+        assert logs._board(options, folders_of("tiny", tmp_path), 0) is None
+        return
+    with pytest.raises(UsageError, match=text):
+        logs._board(options, folders_of("tiny", tmp_path), 0)
+
+
+def _making(folder: str, purge_step: int | None) -> None:
+    Path(folder).mkdir()
+
+
+def test_a_folder_that_tensorboard_cannot_make_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = ModuleType("torch.utils.tensorboard")
+    monkeypatch.setattr(board, "SummaryWriter", _making, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    (tmp_path / "tb_logger").touch()
+    options = tiny_options(tmp_path)
+    options = replace(options, logger=replace(options.logger, use_tb_logger=True))
+    with pytest.raises(OutputError, match="tb_logger/tiny: cannot be written: Not a directory"):
+        logs._board(options, folders_of("tiny", tmp_path), 0)
+
+
+def test_wandb_that_does_not_begin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, wandb = ModuleType("torch.utils.tensorboard"), ModuleType("wandb")
+
+    def refusing(**_: object) -> None:
+        raise ConnectionError("No API key configured.")
+
+    monkeypatch.setattr(board, "SummaryWriter", None, raising=False)
+    monkeypatch.setattr(wandb, "Error", ConnectionError, raising=False)
+    monkeypatch.setattr(wandb, "init", refusing, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    options = tiny_options(tmp_path)
+    logger = replace(options.logger, use_tb_logger=True, wandb=WandbOptions(project="p"))
+    with pytest.raises(UsageError, match=r"No API key configured\.; run `wandb login`, or set"):
+        logs._board(replace(options, logger=logger), folders_of("tiny", tmp_path), 0)
+
+
+def test_wandb_without_tensorboard_is_a_contradiction(tmp_path: Path) -> None:
+    options = tiny_options(tmp_path)
+    logger = replace(options.logger, wandb=WandbOptions(project="p"))
+    (found,) = contradictions(replace(options, logger=logger))
+    assert "set logger: use_tb_logger: true" in found[1]
