@@ -68,7 +68,7 @@ class BigramAttention(IgnoresDerived):
         y = window_attention(
             qkv, self.relative_position_bias_table, BIGRAM, num_heads=self.num_heads
         )
-        return cast(Tensor, self.proj(y).mean(dim=(1, 2)).view(b, n, m, -1))
+        return cast(Tensor, self.proj(y).mean(dim=(1, 2)).unflatten(0, (b, n, m)))
 
 
 class NgramPartition(nn.Module):

@@ -25,6 +25,7 @@ from restore.archs._blocks import (
     drop_path_rates,
     init_linear,
 )
+from restore.archs._entry import channels_last, check_picture
 from restore.archs._spec import MOST_BLOCKS, ArchConfig, StateDict, shape_of
 from restore.archs._strips import Added, Layer, OnTokens, layers_of, run_layers
 from restore.archs._tails import SCALES, Upsampler, add_tail, read_tail, tail_layers
@@ -194,10 +195,10 @@ class SwinSkeleton(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C_in, H, W] in 0..1 to [B, C_in, H * s, W * s], not clamped."""
+        check_picture(self, x, self.conv_first)
         mean = self.mean.to(device=x.device, dtype=x.dtype)
         x = (x - mean) * self.img_range
-        # channels-last from the start: the body's [B, H, W, C] is then never copied
-        features = self.conv_first(x.contiguous(memory_format=torch.channels_last))
+        features = self.conv_first(channels_last(x))
         body = self._body(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         after: list[Layer] = [
             OnTokens(self.norm),

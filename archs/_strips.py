@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 
 from restore.archs._blocks import as_tokens
@@ -109,10 +110,15 @@ def run_layers(layers: Sequence[Layer], x: Tensor, widest: int = 0) -> Tensor:
 
 
 def only_result(x: Tensor) -> bool:
-    """Whether x is on a CPU and nothing is recorded of what is made of it."""
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    """Whether x is on a CPU and nothing is recorded or transformed of what is made of it."""
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed()
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return x.device.type == "cpu" and not (recorded or traced)
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` runs, such as vmap, where not all operators work."""
+    return maybe_current_level() is not None
 
 
 def known(layer: Layer) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore.archs._blocks import DropPath, FeedForward, IgnoresDerived, Mlp, drops
+from restore.archs._entry import check_picture
 from restore.archs._skeleton import (
     BlockFactory,
     ResidualConfig,
@@ -266,6 +267,7 @@ class PaddedSkeleton(SwinSkeleton):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
+        check_picture(self, x, self.conv_first)
         h, w = x.shape[2:]
         bottom, right = -h % self.window_size, -w % self.window_size
         if bottom or right:

@@ -33,6 +33,7 @@ from restore.archs._blocks import (
     round_up,
 )
 from restore.archs._conv_mlp import ConvMlp
+from restore.archs._entry import check_picture
 from restore.archs._skeleton import (
     SkeletonConfig,
     SwinSkeleton,
@@ -254,6 +255,7 @@ class ATD(SwinSkeleton, IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chans, H, W] in 0..1 to [B, in_chans, H * s, W * s], not clamped."""
+        check_picture(self, x, self.conv_first)
         h, w = x.shape[2:]
         for dim, side in ((2, h), (3, w)):
             padded = round_up(side, self.window_size)

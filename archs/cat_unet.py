@@ -30,6 +30,7 @@ from restore.archs._cross_aggregation import (
     stage_blocks,
     windows_in_words,
 )
+from restore.archs._entry import channels_last, check_picture
 from restore.archs._skeleton import read_mlp_ratio
 from restore.archs._spec import (
     ArchSpec,
@@ -166,8 +167,10 @@ class CATUnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chans, H, W] in 0..1 to the same shape, not clamped."""
-        # channels-last from the start: the maps [B, H, W, C] are then never copied
-        y = self.patch_embed["proj"](x.contiguous(memory_format=torch.channels_last))
+        check_picture(self, x, self.patch_embed["proj"])
+        if not x.shape[0]:
+            return x.clone()  # nn.PixelUnshuffle leaves empty maps as they are
+        y = self.patch_embed["proj"](channels_last(x))
         level1 = self.encoder_level1(y.permute(0, 2, 3, 1))
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))

@@ -29,6 +29,7 @@ from restore.archs._blocks import (
     on_map,
 )
 from restore.archs._conv_mlp import LeFF
+from restore.archs._entry import channels_last, check_picture
 from restore.archs._skeleton import DropRates, read_mlp_ratio
 from restore.archs._spec import (
     ArchSpec,
@@ -221,8 +222,8 @@ class Uformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, dd_in, H, W] in 0..1 to [B, in_chans, H, W], not clamped."""
-        # channels-last from the start: the maps [B, H, W, C] are then never copied
-        y = self.input_proj["proj"](x.contiguous(memory_format=torch.channels_last))
+        check_picture(self, x, cast(nn.Sequential, self.input_proj["proj"])[0])
+        y = self.input_proj["proj"](channels_last(x))
         y = self.pos_drop(y.permute(0, 2, 3, 1))
         skips: list[Tensor] = []
         for k in STEPS:

@@ -115,6 +115,8 @@ def _check(
     if qkv.dim() != 3 or qkv.shape[-1] % 3:
         raise ValueError(f"{OP}: qkv is {tuple(qkv.shape)}; expected [B, n, 3C]")
     b, n, c3 = qkv.shape
+    if n == 0:
+        raise ValueError(f"{OP}: qkv is {tuple(qkv.shape)}; expected n of 1 or more")
     if num_heads < 1 or c3 // 3 % num_heads:
         raise ValueError(f"{OP}: num_heads={num_heads} does not divide C={c3 // 3}")
     if tuple(category.shape) != (b, n) or category.is_floating_point():

@@ -7,6 +7,7 @@ from torch import Tensor
 from restore.kernels import dispatch, reference
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.precision import lowered
+from restore.kernels.window_attention import check_windows
 from restore.kernels.windows import Size
 
 OP = "channel_correlation"
@@ -35,9 +36,8 @@ def channel_correlation(qv: Tensor, window_size: Size, *, backend: Backend = "au
     """
     if qv.dim() != 4 or qv.shape[-1] % 2:
         raise ValueError(f"{OP}: qv is {tuple(qv.shape)}; expected [B, H, W, C] with an even C")
-    h, w = qv.shape[1:3]
-    if min(window_size) < 1 or h % window_size[0] or w % window_size[1]:
-        raise ValueError(f"{OP}: window_size {window_size} does not divide the map {(h, w)}")
+    _, h, w, _ = qv.shape
+    check_windows(OP, (h, w), window_size, (0, 0))
     if choose(OP, backend, refusals(qv)) == "triton":
         from restore.kernels import self_correlation_triton as fast
 

@@ -7,6 +7,8 @@ from torch import Tensor
 from restore.kernels import reference
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.native_library import native_refuses
+from restore.kernels.precision import check_dtypes
+from restore.kernels.windows import check_pixels
 
 OP = "depthwise_gelu"
 
@@ -33,14 +35,15 @@ def depthwise_gelu(
         wider one of x's dtype and autocast's.
 
     Raises:
-        ValueError: a shape does not fit; the message has both sides.
+        ValueError: a shape or a dtype does not fit; the message has both sides.
         BackendUnavailable: the named backend cannot run this call.
 
     Source: Li et al., "LocalViT: Bringing Locality to Vision Transformers", arXiv:2104.05707.
     """
     if x.dim() != 4:
         raise ValueError(f"{OP}: x is {tuple(x.shape)}; expected [B, H, W, C]")
-    c = x.shape[-1]
+    _, h, w, c = x.shape
+    check_pixels(OP, (h, w))
     if weight.dim() != 4 or weight.shape[:2] != (c, 1) or 0 in [s % 2 for s in weight.shape[2:]]:
         raise ValueError(
             f"{OP}: weight is {tuple(weight.shape)}; x {tuple(x.shape)} needs [{c}, 1, kh, kw] "
@@ -52,6 +55,7 @@ def depthwise_gelu(
         from restore.kernels import native_depthwise
 
         return native_depthwise.depthwise_gelu(x, weight, bias, residual)
+    check_dtypes(OP, x, weight)
     return reference.depthwise_gelu(x, weight, bias, residual)
 
 

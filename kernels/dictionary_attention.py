@@ -145,6 +145,8 @@ def refine_dictionary(
     given = (dictionary, x, similarity, weight, bias, sigma)
     refused = refine_refusals(similarity, x, dictionary, weight, bias, sigma)
     path = choose(REFINE_OP, backend, with_native(refused, *given))
+    if not dictionary.shape[0]:
+        return dictionary.clone()  # PyTorch warns of moments of nothing
     if path == "triton":
         from restore.kernels.refine_dictionary_triton import refine_op
 
@@ -166,6 +168,8 @@ def _check_refinement(
             "expected [B, M, C] and [B, n, C]"
         )
     b, entries, c = dictionary.shape
+    if x.shape[1] == 0:
+        raise ValueError(f"{REFINE_OP}: x is {tuple(x.shape)}; expected n of 1 or more")
     expected = {
         "x": (x, (b, x.shape[1], c)),
         "similarity": (similarity, (b, x.shape[1], entries)),

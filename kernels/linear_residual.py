@@ -9,6 +9,7 @@ from restore.kernels import fused_reference as reference
 from restore.kernels.dispatch import Backend, Path
 from restore.kernels.native_library import with_native
 from restore.kernels.norm_linear import check_linear, choose_path, product_refuses
+from restore.kernels.precision import check_dtypes
 
 OP = "linear_residual"
 
@@ -31,7 +32,7 @@ def linear_residual(
         [..., C], dtype and device of x; under autocast the wider one of x's dtype and autocast's.
 
     Raises:
-        ValueError: a shape does not fit; the message has both sides.
+        ValueError: a shape or a dtype does not fit; the message has both sides.
         BackendUnavailable: the named backend cannot run this call.
 
     Source: He et al., "Deep Residual Learning", arXiv:1512.03385, equation 1.
@@ -55,6 +56,7 @@ def linear_residual(
         from restore.kernels import native_ops
 
         return native_ops.linear_residual(y, weight, bias, x)
+    check_dtypes(OP, y, weight)
     return reference.linear_residual(y, weight, bias, x)
 
 

@@ -9,6 +9,7 @@ from restore.kernels.dispatch import Backend
 from restore.kernels.fused_reference import MlpLayers
 from restore.kernels.native_library import with_native
 from restore.kernels.norm_linear import check_linear, check_norm, choose_path, refusals
+from restore.kernels.precision import check_dtypes
 
 OP = "mlp"
 
@@ -51,7 +52,7 @@ def mlp(
         wider one of x's dtype and autocast's.
 
     Raises:
-        ValueError: a shape does not fit; the message has both sides.
+        ValueError: a shape or a dtype does not fit; the message has both sides.
         BackendUnavailable: the named backend cannot run this call.
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.3; with a GELU
@@ -76,4 +77,5 @@ def mlp(
         from restore.kernels import native_ops
 
         return native_ops.mlp(x, layers, eps, residual)
+    check_dtypes(OP, x, fc1_weight)
     return reference.mlp(x, layers, eps, residual)

@@ -12,7 +12,7 @@ from restore.kernels import fused_reference as reference
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.fused_reference import NormedLinear
 from restore.kernels.native_library import with_native
-from restore.kernels.precision import autocast_dtype
+from restore.kernels.precision import autocast_dtype, check_dtypes
 
 OP = "norm_linear"
 MAX_CHANNELS = 320  # of a token, which a program holds whole; cuBLAS is the faster beyond
@@ -51,7 +51,7 @@ def norm_linear(
         [..., D], dtype and device of x; under autocast of its dtype, as a stock linear layer's.
 
     Raises:
-        ValueError: a shape does not fit; the message has both sides.
+        ValueError: a shape or a dtype does not fit; the message has both sides.
         BackendUnavailable: the named backend cannot run this call.
 
     Source: Ba et al., "Layer Normalization", arXiv:1607.06450; GELU: arXiv:1606.08415.
@@ -69,6 +69,7 @@ def norm_linear(
         from restore.kernels import native_ops
 
         return native_ops.norm_linear(x, layer, eps, gelu)
+    check_dtypes(OP, x, weight)
     return reference.norm_linear(x, layer, eps, gelu)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from restore.kernels import channel_correlation, dispatch, reference
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.precision import lowered
+from restore.kernels.window_attention import check_windows
 from restore.kernels.windows import Size, window_partition, window_reverse
 
 OP = "spatial_correlation"
@@ -117,8 +118,7 @@ def check(
         raise ValueError(f"{op}: qv is {tuple(qv.shape)}; expected [B, H, W, C] with an even C")
     _, h, w, c = qv.shape
     (wh, ww), (rh, rw) = window_size, reduction
-    if min(wh, ww) < 1 or h % wh or w % ww:
-        raise ValueError(f"{op}: window_size {window_size} does not divide the map {(h, w)}")
+    check_windows(op, (h, w), window_size, (0, 0))
     if min(rh, rw) < 1 or wh % rh or ww % rw:
         raise ValueError(f"{op}: reduction {reduction} does not divide the window {window_size}")
     if num_heads < 1 or c // 2 % num_heads:

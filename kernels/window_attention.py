@@ -10,7 +10,7 @@ from restore.kernels.attention_geometry import of_windows, too_wide
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.native_library import with_native
 from restore.kernels.precision import lowered
-from restore.kernels.windows import Size
+from restore.kernels.windows import Size, check_pixels
 
 OP = "window_attention"
 
@@ -113,7 +113,12 @@ def _check(
 
 
 def check_windows(op: str, map_size: Size, window_size: Size, shift: Size) -> None:
-    """Refuse windows that do not divide a map, and shifts of a window or more (ValueError)."""
+    """Refuse windows that do not divide a map with pixels, and shifts of a window or more.
+
+    Raises:
+        ValueError: it is so.
+    """
+    check_pixels(op, map_size)
     (h, w), (wh, ww) = map_size, window_size
     if min(wh, ww) < 1 or h % wh or w % ww:
         raise ValueError(f"{op}: window_size {window_size} does not divide the map {map_size}")

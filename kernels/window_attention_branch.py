@@ -10,7 +10,7 @@ from restore.kernels import window_attention_branch_reference as reference
 from restore.kernels.dispatch import Backend, Path, choose
 from restore.kernels.native_library import wants_gradient, with_native
 from restore.kernels.norm_linear import check_norm, product_refuses, too_wide
-from restore.kernels.precision import autocast_dtype
+from restore.kernels.precision import autocast_dtype, check_dtypes
 from restore.kernels.window_attention import check_heads, check_windows
 from restore.kernels.window_attention_branch_reference import BranchWeights as BranchWeights
 from restore.kernels.window_attention_branch_reference import Call
@@ -59,7 +59,7 @@ def window_attention_branch(
         [B, H, W, C], of the dtype that stock layers and a stock sum would give.
 
     Raises:
-        ValueError: a shape does not fit; the message has both sides.
+        ValueError: a shape or a dtype does not fit; the message has both sides.
         BackendUnavailable: the named backend cannot run this call.
 
     Source: Liu et al., "Swin Transformer", arXiv:2103.14030, equation 3; vectors: Wang et al.,
@@ -82,6 +82,7 @@ def window_attention_branch(
         if wants_gradient(*given):  # with stock layers around attention, which have a backward
             return reference.window_attention_branch(call, native_ops.window_attention)
         return native_ops.window_attention_branch(call)
+    check_dtypes(OP, x, weights.qkv_weight)
     if path == "torch":
         from restore.kernels import window_attention_torch as fast
 

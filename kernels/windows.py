@@ -16,6 +16,12 @@ Size = tuple[int, int]
 ALL = slice(None)
 
 
+def check_pixels(op: str, map_size: Size) -> None:
+    """Refuse a map without rows or columns (ValueError), in the name of `op`."""
+    if 0 in map_size:
+        raise ValueError(f"{op}: the map is {map_size}; expected 1 row and 1 column or more")
+
+
 def rolled(x: Tensor, shift: Size) -> Tensor:
     """A map [B, H, W, ...] rolled up and left by rows and columns."""
     return torch.roll(x, (-shift[0], -shift[1]), dims=(1, 2)) if any(shift) else x

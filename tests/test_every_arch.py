@@ -338,3 +338,50 @@ def test_compile_and_export(spec: ArchSpec) -> None:
         torch.testing.assert_close(compiled(x), y, rtol=1e-4, atol=1e-4)
         exported = torch.export.export(model.module, (x,))
         torch.testing.assert_close(exported.module()(x), y, rtol=1e-4, atol=1e-4)
+
+
+@every_arch
+def test_no_images_give_none(spec: ArchSpec) -> None:
+    model = load_small(spec)
+    h, w = legal_size(model)
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            some, none = (model.module(picture(model, h, w, images)) for images in (1, 0))
+        assert none.shape == (0, *some.shape[1:])
+
+
+@every_arch
+def test_what_the_bare_network_cannot_take_is_told(spec: ArchSpec) -> None:
+    model = load_small(spec)
+    h, w = legal_size(model)
+    x = picture(model, h, w)
+    told = r"x is torch\.{}, its weights torch\.float32; {}"
+    given = (
+        (x[0], r"x is \(.*\); expected \[B, C, H, W\]"),
+        (x[:, :, :0], rf"the map is \(0, {w}\); expected 1 row and 1 column or more"),
+        (x[..., :0], rf"the map is \({h}, 0\); expected 1 row and 1 column or more"),
+        (x.double(), told.format("float64", r"give it in torch\.float32")),
+        (x.int(), told.format("int32", r"give it in torch\.float32")),
+    )
+    for wrong, message in given:
+        with pytest.raises(ValueError, match=message):
+            model.module(wrong)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.module(x.bfloat16()).shape[0] == 1
+        with pytest.raises(ValueError, match=told.format("float64", "autocast lowers float32")):
+            model.module(x.double())
+
+
+@every_arch
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of stock attention
+def test_it_can_be_mapped_over_batches(spec: ArchSpec) -> None:
+    """By `torch.func.vmap`."""
+    model = load_small(spec)
+    batches = torch.stack([picture(model, *legal_size(model)), picture(model, *legal_size(model))])
+    batches[1] *= 0.5
+    for enabled in (False, True):
+        with torch.set_grad_enabled(enabled):
+            expected = torch.stack([model.module(x) for x in batches])
+            torch.testing.assert_close(
+                torch.func.vmap(model.module)(batches), expected, rtol=1e-4, atol=1e-5
+            )
