@@ -82,3 +82,7 @@ int64_t restore_attention_gradients(int64_t isa, const RestoreAttentionGradients
                                     int64_t threads) {
     return exact_of(isa)->attention_gradients(call, threads);
 }
+
+double restore_similarity(int64_t isa, const RestoreSimilarity *call) {
+    return exact_of(isa)->similarity(call);
+}

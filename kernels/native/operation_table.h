@@ -24,6 +24,7 @@ struct Operations {
     int64_t (*refinement)(const RestoreRefinement *, int64_t) = nullptr;
     int64_t (*depthwise)(const RestoreDepthwise *, int64_t) = nullptr;
     int64_t (*attention_gradients)(const RestoreAttentionGradients *, int64_t) = nullptr;
+    double (*similarity)(const RestoreSimilarity *) = nullptr;
 };
 
 // Null where this build is for another kind of CPU.

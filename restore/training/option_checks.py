@@ -12,7 +12,7 @@ from restore.training.option_types import Section
 from restore.training.train_options import SchedulerOptions, TrainOptions
 
 if TYPE_CHECKING:
-    from restore.training.options import MetricOptions, Options
+    from restore.training.options import Options
 
 Found = Iterator[tuple[str, str]]  # place, what is wrong
 # data set type, to the roots it takes
@@ -38,9 +38,6 @@ def contradictions(options: Options) -> Found:
     if options.logger.wandb.project is not None and not options.logger.use_tb_logger:
         wish = "wandb takes what is written for TensorBoard; set logger: use_tb_logger: true"
         yield options.logger.wandb.where("project"), f"{wish}, or leave wandb out"
-    for name, metric in options.val.metrics.items():
-        if text := metric_refusal(name, metric):
-            yield metric.where("type"), text
     if options.train is not None:
         yield from _training(options, options.train)
     yield from _colours(options)
@@ -82,17 +79,6 @@ def _dataset(data: DatasetOptions) -> Found:
         channels = 3 if data.color == "rgb" else 1
         if value is not None and len(value) != channels:
             yield data.where(key), f"key '{section}.{key}' has {len(value)} values, not {channels}"
-
-
-def metric_refusal(name: str, metric: MetricOptions) -> str | None:
-    """Why a metric of BasicSR's option files cannot be had, in words; None: it can."""
-    if metric.type != "niqe":
-        return None
-    return (
-        f"metric {name!r} is NIQE, which restore-sr does not have; leave it out, and use psnr or "
-        "ssim, or lpips for how results look. To score with NIQE elsewhere, as with BasicSR's "
-        "scripts/metrics/calculate_niqe.py, write the pictures by val: save_img: true"
-    )
 
 
 def _names(options: Options) -> Found:

@@ -74,7 +74,7 @@ class MetricOptions(Section):
     """One of `val: metrics`.
 
     Attributes:
-        type: official names are translated (calculate_psnr); niqe is refused, with what to use.
+        type: official names are translated (calculate_psnr); niqe and lpips need weights.
         crop_border: pixels left out at every edge.
         test_y_channel: of Y (YCbCr, 16-235) instead of RGB.
         better: whether higher or lower is; None: higher for psnr and ssim, else lower.

@@ -24,6 +24,7 @@ TESTS = (
     "test_native_gradients.py",
     "test_native_atd.py",
     "test_depthwise_gelu.py",
+    "test_native_similarity.py",
 )
 
 

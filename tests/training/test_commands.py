@@ -161,14 +161,18 @@ def test_fewer_iterations_than_are_done_are_refused(capsys: pytest.CaptureFixtur
     assert "all iterations are done already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["train", "test"])
-def test_niqe_is_refused_with_what_to_use(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("run.yml").write_text(
-        RUN.replace("    psnr: {", "    niqe: {type: calculate_niqe, crop_border: 4}\n    psnr: {")
+def test_niqe_without_its_parameters_is_told_before_anything_begins(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restore.metrics.perceptual._of_package", lambda *names: None)
+    run = RUN.replace(
+        "    psnr: {", "    niqe: {type: calculate_niqe, crop_border: 4}\n    psnr: {"
     )
-    assert cli.main([command, "-opt", "run.yml", "--dry-run"]) == 2
+    Path("run.yml").write_text(run)
+    assert cli.main(["train", "-opt", "run.yml"]) == 2
     told = capsys.readouterr().err
-    assert "run.yml:35: metric 'niqe' is NIQE, which" in told and "use psnr or ssim" in told
+    assert "run.yml:35: metric 'niqe': NIQE: no niqe_pris_params.npz in " in told
+    assert "get it from github.com/XPixelGroup/BasicSR" in told
 
 
 def test_a_shipped_file_can_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
