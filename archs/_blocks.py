@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from restore.kernels.linear_residual import linear_residual
-from restore.kernels.mlp import mlp
+from restore.kernels.mlp import MlpLayers, mlp
 from restore.kernels.norm_linear import norm_linear
 from restore.kernels.position_table import position_table
 from restore.kernels.windows import Size, counted_round
@@ -94,19 +94,14 @@ class Mlp(FeedForward):
         if drops(self.drop):
             hidden = project(x, norm, self.fc1, gelu=True)
             return self._narrow(hidden, x if residual else None)
+        eps = 0.0 if norm is None else norm.eps
+        return mlp(x, *self.layers(norm), eps, residual=residual)
+
+    def layers(self, norm: nn.LayerNorm | None) -> MlpLayers:
+        """Its tensors and those of the norm before it, as ops take them."""
         fc1, fc2 = self.fc1, self.fc2
-        weight, bias, eps = norm_weights(norm)
-        return mlp(
-            x,
-            weight,
-            bias,
-            fc1.weight,
-            fc1.bias,
-            fc2.weight,
-            fc2.bias,
-            eps,
-            residual=residual,
-        )
+        weight, bias, _ = norm_weights(norm)
+        return MlpLayers(weight, bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
 
     def _narrow(self, hidden: Tensor, x: Tensor | None) -> Tensor:
         """[..., hidden] to [..., C], plus x where it is given."""
