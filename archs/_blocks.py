@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
 from restore.kernels.linear_residual import linear_residual
@@ -285,9 +286,32 @@ class Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; with use_checkpoint, training recomputes activations."""
+        before: nn.Module | None = None
         for block in self.blocks:
-            x = run_block(block, x, recompute=self.use_checkpoint and self.training)
+            if _may_overwrite(before, block):
+                x = cast(Any, block).overwrite(x)
+            else:
+                x = run_block(block, x, recompute=self.use_checkpoint and self.training)
+            before = block
         return x
+
+
+def _may_overwrite(before: nn.Module | None, block: nn.Module) -> bool:
+    """Whether a block may put its result where the one before put what it takes.
+
+    Autograd, and hooks for whoever set them, may keep it. The types are asked, as wrappers of
+    modules give the attributes of what is in them.
+    """
+    return not (
+        before is None
+        or block.training
+        or torch.is_grad_enabled()
+        or not all(getattr(type(module), "overwrites", False) for module in (before, block))
+        or before._forward_hooks
+        or block._forward_hooks
+        or block._forward_pre_hooks
+        or _has_any_global_hook()
+    )
 
 
 class ResidualGroup(nn.Module):

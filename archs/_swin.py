@@ -216,6 +216,7 @@ class SwinBlock(AttentionBlock):
     """Attention in square windows, then an MLP of `hidden` channels."""
 
     attn: WindowAttention
+    overwrites = True
 
     def __init__(
         self,
@@ -243,6 +244,13 @@ class SwinBlock(AttentionBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
+        return self._run(x, spare=False)
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """The same, perhaps in the memory of x."""
+        return self._run(x, spare=True)
+
+    def _run(self, x: Tensor, spare: bool) -> Tensor:
         attn, mlp = self.attn, self.mlp
         if not isinstance(mlp, Mlp) or drops(self.drop_path, attn.proj_drop, mlp.drop):
             return super().forward(x)
@@ -256,6 +264,7 @@ class SwinBlock(AttentionBlock):
             scale=attn.scale,
             eps=self.norm1.eps,
             mlp_eps=self.norm2.eps,
+            spare=spare,
         )
 
     def attend(self, x: Tensor) -> Tensor:

@@ -72,12 +72,14 @@ class _Block(NamedTuple):
     alive: object  # what they point to
 
 
-def window_block(call: Call, layers: MlpLayers, mlp_eps: float) -> Tensor:
+def window_block(call: Call, layers: MlpLayers, mlp_eps: float, spare: bool) -> Tensor:
     """See `window_block.window_block`."""
     lib, x = _library(call.x), _adjacent(call.x)
     name = ("block", lib.isa, call.window_size, call.shift, call.num_heads, call.scale)
     block = kept(name, (*call.weights, *layers), _block, lib, call, layers)
-    out = x.new_empty(x.shape, dtype=_result_dtype(x, x))
+    dtype = _result_dtype(x, x)
+    # windows share no pixels, and each is read whole before it is written
+    out = x if spare and dtype == x.dtype else x.new_empty(x.shape, dtype=dtype)
     argument = native_calls.Branch(
         _map(x),
         native_calls.Map(),

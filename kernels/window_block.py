@@ -29,6 +29,7 @@ def window_block(
     scale: float | None = None,
     eps: float = 1e-5,
     mlp_eps: float = 1e-5,
+    spare: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     """Add what attention makes of a map, then what an MLP makes of the sum.
@@ -40,7 +41,7 @@ def window_block(
     rounded it, z is the more exact. Elsewhere it is those two ops.
 
     Args:
-        x: [B, H, W, C], floating point. Not changed.
+        x: [B, H, W, C], floating point. Not changed but with `spare`.
         weights: of the branch; on x's device. It has a norm.
         layers: of the MLP; on x's device. It has a norm.
         window_size: wh rows and ww columns; they divide H and W.
@@ -49,6 +50,7 @@ def window_block(
         scale: factor of the products; (C / num_heads) ** -0.5 if None.
         eps: added to the variance of a pixel's channels before the branch, in x's units squared.
         mlp_eps: the same before the MLP.
+        spare: whether x is needed no more, so that its memory may hold the result.
         backend: of this op, or of the two that it is made of; see `dispatch.choose`.
 
     Returns:
@@ -71,7 +73,7 @@ def window_block(
             check_mlp(OP, x, layers)
             scale = (x.shape[-1] // num_heads) ** -0.5 if scale is None else scale
             call = Call(x, weights, None, window_size, shift, num_heads, scale, eps)
-            return native_ops.window_block(call, layers, mlp_eps)
+            return native_ops.window_block(call, layers, mlp_eps, spare)
     y = window_attention_branch(
         x,
         weights,

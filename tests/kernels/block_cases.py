@@ -46,7 +46,7 @@ class Case:
         del mlp["x"]
         return {"x": branch.pop("x"), **{OF_BRANCH + name: t for name, t in branch.items()}, **mlp}
 
-    def run(self, backend: Backend = "auto") -> Callable[..., Tensor]:
+    def run(self, backend: Backend = "auto", *, spare: bool = False) -> Callable[..., Tensor]:
         """The op of the tensors of `draw`."""
         names = list(self.draw())
 
@@ -61,6 +61,7 @@ class Case:
                 scale=self.branch.scale,
                 eps=branch_cases.EPS,
                 mlp_eps=fused_cases.EPS,
+                spare=spare,
                 backend=backend,
             )
 
