@@ -12,10 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
 from restore.kernels.linear_residual import linear_residual
-from restore.kernels.mlp import mlp
+from restore.kernels.mlp import MlpLayers, mlp
 from restore.kernels.norm_linear import norm_linear
 from restore.kernels.position_table import position_table
 from restore.kernels.windows import Size, counted_round
@@ -94,19 +95,14 @@ class Mlp(FeedForward):
         if drops(self.drop):
             hidden = project(x, norm, self.fc1, gelu=True)
             return self._narrow(hidden, x if residual else None)
+        eps = 0.0 if norm is None else norm.eps
+        return mlp(x, *self.layers(norm), eps, residual=residual)
+
+    def layers(self, norm: nn.LayerNorm | None) -> MlpLayers:
+        """Its tensors and those of the norm before it, as ops take them."""
         fc1, fc2 = self.fc1, self.fc2
-        weight, bias, eps = norm_weights(norm)
-        return mlp(
-            x,
-            weight,
-            bias,
-            fc1.weight,
-            fc1.bias,
-            fc2.weight,
-            fc2.bias,
-            eps,
-            residual=residual,
-        )
+        weight, bias, _ = norm_weights(norm)
+        return MlpLayers(weight, bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
 
     def _narrow(self, hidden: Tensor, x: Tensor | None) -> Tensor:
         """[..., hidden] to [..., C], plus x where it is given."""
@@ -290,9 +286,32 @@ class Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; with use_checkpoint, training recomputes activations."""
+        before: nn.Module | None = None
         for block in self.blocks:
-            x = run_block(block, x, recompute=self.use_checkpoint and self.training)
+            if _may_overwrite(before, block):
+                x = cast(Any, block).overwrite(x)
+            else:
+                x = run_block(block, x, recompute=self.use_checkpoint and self.training)
+            before = block
         return x
+
+
+def _may_overwrite(before: nn.Module | None, block: nn.Module) -> bool:
+    """Whether a block may put its result where the one before put what it takes.
+
+    Autograd, and hooks for whoever set them, may keep it. The types are asked, as wrappers of
+    modules give the attributes of what is in them.
+    """
+    return not (
+        before is None
+        or block.training
+        or torch.is_grad_enabled()
+        or not all(getattr(type(module), "overwrites", False) for module in (before, block))
+        or before._forward_hooks
+        or block._forward_hooks
+        or block._forward_pre_hooks
+        or _has_any_global_hook()
+    )
 
 
 class ResidualGroup(nn.Module):

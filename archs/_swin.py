@@ -26,6 +26,7 @@ from restore.archs._spec import Doubt, StateDict, StoredBuffer, shape_of
 from restore.archs._tails import Upsampler
 from restore.kernels.reference import MASKED
 from restore.kernels.window_attention_branch import BranchWeights, window_attention_branch
+from restore.kernels.window_block import window_block
 from restore.kernels.windows import Size, relative_position_index, shift_mask
 
 TABLE = "attn.relative_position_bias_table"  # of a block
@@ -143,7 +144,7 @@ class WindowAttention(IgnoresDerived):
         dropped = drops(self.proj_drop)
         y = window_attention_branch(
             x,
-            self._weights(norm, vectors),
+            self.weights(norm, vectors),
             self.window_size,
             self.shift,
             num_heads=self.num_heads,
@@ -172,7 +173,8 @@ class WindowAttention(IgnoresDerived):
             return y
         return cast(Tensor, self(source, before, vectors, x))
 
-    def _weights(self, norm: nn.LayerNorm | None, vectors: Tensor | None) -> BranchWeights:
+    def weights(self, norm: nn.LayerNorm | None, vectors: Tensor | None = None) -> BranchWeights:
+        """Its tensors and those of the norm before it, as ops take them."""
         return BranchWeights(
             *self._projection(),
             self.relative_position_bias_table,
@@ -215,6 +217,7 @@ class SwinBlock(AttentionBlock):
     """Attention in square windows, then an MLP of `hidden` channels."""
 
     attn: WindowAttention
+    overwrites = True
 
     def __init__(
         self,
@@ -239,6 +242,31 @@ class SwinBlock(AttentionBlock):
             drop=drop,
         )
         super().__init__(dim, attn, Mlp(dim, hidden, drop), drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        return self._run(x, spare=False)
+
+    def overwrite(self, x: Tensor) -> Tensor:
+        """The same, perhaps in the memory of x."""
+        return self._run(x, spare=True)
+
+    def _run(self, x: Tensor, spare: bool) -> Tensor:
+        attn, mlp = self.attn, self.mlp
+        if not isinstance(mlp, Mlp) or drops(self.drop_path, attn.proj_drop, mlp.drop):
+            return super().forward(x)
+        return window_block(
+            x,
+            attn.weights(self.norm1),
+            mlp.layers(self.norm2),
+            attn.window_size,
+            attn.shift,
+            num_heads=attn.num_heads,
+            scale=attn.scale,
+            eps=self.norm1.eps,
+            mlp_eps=self.norm2.eps,
+            spare=spare,
+        )
 
     def attend(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to the same plus what attention makes of its norm."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from restore.kernels import fused_reference as reference
 from restore.kernels.dispatch import Backend
-from restore.kernels.fused_reference import MlpLayers
+from restore.kernels.fused_reference import MlpLayers as MlpLayers
 from restore.kernels.native_library import with_native
 from restore.kernels.norm_linear import check_linear, check_norm, choose_path, refusals
 from restore.kernels.precision import check_dtypes
@@ -58,15 +58,8 @@ def mlp(
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.3; with a GELU
     and the norm before it as in Liu et al., "Swin Transformer", arXiv:2103.14030, equation 3.
     """
-    check_norm(OP, x, norm_weight, norm_bias)
-    channels = x.shape[-1]
-    check_linear(OP, ("fc1_weight", fc1_weight), ("fc1_bias", fc1_bias), channels)
-    check_linear(OP, ("fc2_weight", fc2_weight), ("fc2_bias", fc2_bias), fc1_weight.shape[0])
-    if fc2_weight.shape[0] != channels:
-        raise ValueError(
-            f"{OP}: fc2_weight is {tuple(fc2_weight.shape)} but x {tuple(x.shape)} has C={channels}"
-        )
     layers = MlpLayers(norm_weight, norm_bias, fc1_weight, fc1_bias, fc2_weight, fc2_bias)
+    check_mlp(OP, x, layers)
     refused = with_native(refusals(x, fc1_weight, fc2_weight), x, *layers)
     path = choose_path(OP, backend, refused, x)
     if path == "triton":
@@ -79,3 +72,15 @@ def mlp(
         return native_ops.mlp(x, layers, eps, residual)
     check_dtypes(OP, x, fc1_weight)
     return reference.mlp(x, layers, eps, residual)
+
+
+def check_mlp(op: str, x: Tensor, layers: MlpLayers) -> None:
+    """Refuse layers that do not go with each other and with x (ValueError)."""
+    check_norm(op, x, layers.norm_weight, layers.norm_bias)
+    fc1, fc2, channels = layers.fc1_weight, layers.fc2_weight, x.shape[-1]
+    check_linear(op, ("fc1_weight", fc1), ("fc1_bias", layers.fc1_bias), channels)
+    check_linear(op, ("fc2_weight", fc2), ("fc2_bias", layers.fc2_bias), fc1.shape[0])
+    if fc2.shape[0] != channels:
+        raise ValueError(
+            f"{op}: fc2_weight is {tuple(fc2.shape)} but x {tuple(x.shape)} has C={channels}"
+        )

@@ -74,8 +74,11 @@ class Branch(Structure):
         ("windows", Windows),
         ("qkv", Linear),
         ("proj", Linear),
+        ("widen", Linear),
+        ("narrow", Linear),
         ("normalise", c_int64),
         ("eps", c_float),
+        ("mlp_eps", c_float),
     )
 
 

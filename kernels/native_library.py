@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ctypes import POINTER, Structure, c_double, c_int64, c_uint64, c_void_p
 from pathlib import Path as FilePath
 
@@ -28,7 +28,7 @@ from restore.kernels.native_calls import (
 )
 from restore.kernels.precision import autocast_dtype
 
-ABI = 6  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
+ABI = 7  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
@@ -61,10 +61,15 @@ class Library:
         self._functions.restore_pack(self.isa, weight.data_ptr(), *weight.shape, packed.data_ptr())
         return packed
 
-    def digest(self, x: Tensor) -> int:
-        """A number that changes with the values of x, which is float32 or bfloat16."""
-        x = x.float().contiguous()
-        return int(self._functions.restore_digest(self.isa, x.data_ptr(), x.numel()))
+    def digest(self, tensors: Sequence[Tensor]) -> int:
+        """A number that changes with the values of tensors, which are float32 or bfloat16."""
+        plain = [
+            t if t.dtype is torch.float32 and t.is_contiguous() else t.float().contiguous()
+            for t in tensors
+        ]
+        pointers = (c_void_p * len(plain))(*[tensor.data_ptr() for tensor in plain])
+        counts = (c_int64 * len(plain))(*[tensor.numel() for tensor in plain])
+        return int(self._functions.restore_digest(self.isa, len(plain), pointers, counts))
 
     def similarity(self, call: Similarity) -> float:
         """A sum of SSIM; see `native_similarity`."""
@@ -134,7 +139,12 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.restore_similarity.restype = c_double
     functions.restore_similarity.argtypes = [c_int64, POINTER(Similarity)]
     functions.restore_digest.restype = c_uint64
-    functions.restore_digest.argtypes = [c_int64, c_void_p, c_int64]
+    functions.restore_digest.argtypes = [
+        c_int64,
+        c_int64,
+        POINTER(c_void_p),
+        POINTER(c_int64),
+    ]
     functions.restore_pack.restype = None
     functions.restore_pack.argtypes = [c_int64, c_void_p, c_int64, c_int64, c_void_p]
 

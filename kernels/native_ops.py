@@ -6,13 +6,21 @@ may then be of either, and results are of the dtypes that stock ops would give.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from restore.kernels import native_calls
 from restore.kernels.fused_reference import MlpLayers, NormedLinear
 from restore.kernels.native_library import BFLOAT16, Library, library, wants_gradient
-from restore.kernels.native_weights import LOG2_E, Packed, packed_linear, windows_argument
+from restore.kernels.native_weights import (
+    LOG2_E,
+    Packed,
+    kept,
+    packed_linear,
+    windows_argument,
+)
 from restore.kernels.native_windows import (
     Layout,
     layout,
@@ -30,7 +38,77 @@ def window_attention_branch(call: Call) -> Tensor:
     lib, w = _library(call.x), call.weights
     x, residual = _adjacent(call.x), call.residual
     residual = None if residual is None else _adjacent(residual)
-    each = call.x.shape[-1] // call.num_heads
+    qkv, proj = _projections(lib, call)
+    out = x.new_empty(x.shape, dtype=_result_dtype(x, residual))
+    its = layout(call.window_size, call.shift)
+    its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
+    argument = native_calls.Branch(
+        map_argument(x),
+        native_calls.Map() if residual is None else map_argument(residual),
+        map_argument(out),
+        *x.shape,
+        call.num_heads,
+        _each(lib, call),
+        its_windows,
+        qkv.argument,
+        proj.argument,
+        native_calls.Linear(),
+        native_calls.Linear(),
+        w.norm_weight is not None,
+        call.eps,
+        0.0,
+    )
+    if x.numel():
+        lib.run("restore_branch", argument)
+    del alive
+    return out
+
+
+class _Block(NamedTuple):
+    """What every call of a block takes, as long as its weights are the same."""
+
+    windows: native_calls.Windows
+    layers: tuple[native_calls.Linear, ...]  # those of the branch, then those of the MLP
+    alive: object  # what they point to
+
+
+def window_block(call: Call, layers: MlpLayers, mlp_eps: float, spare: bool) -> Tensor:
+    """See `window_block.window_block`."""
+    lib, x = _library(call.x), _adjacent(call.x)
+    name = ("block", lib.isa, call.window_size, call.shift, call.num_heads, call.scale)
+    block = kept(name, (*call.weights, *layers), _block, lib, call, layers)
+    dtype = _result_dtype(x, x)
+    # windows share no pixels, and each is read whole before it is written
+    out = x if spare and dtype == x.dtype else x.new_empty(x.shape, dtype=dtype)
+    argument = native_calls.Branch(
+        map_argument(x),
+        native_calls.Map(),
+        map_argument(out),
+        *x.shape,
+        call.num_heads,
+        _each(lib, call),
+        block.windows,
+        *block.layers,
+        True,
+        call.eps,
+        mlp_eps,
+    )
+    if x.numel():
+        lib.run("restore_branch", argument)
+    return out
+
+
+def _block(lib: Library, call: Call, layers: MlpLayers) -> _Block:
+    its = layout(call.window_size, call.shift)
+    name = ("window", call.window_size)
+    windows, alive = windows_argument(name, its, call.weights.bias_table)
+    packed = (*_projections(lib, call), _first(lib, layers.first), _second(lib, layers))
+    return _Block(windows, tuple(layer.argument for layer in packed), (alive, packed))
+
+
+def _projections(lib: Library, call: Call) -> tuple[Packed, Packed]:
+    """That to queries, keys and values, and the one behind attention."""
+    w = call.weights
     qkv = packed_linear(
         lib,
         w.qkv_weight,
@@ -42,27 +120,21 @@ def window_attention_branch(call: Call) -> Tensor:
         heads=call.num_heads,
         queries=call.scale * LOG2_E,
     )
-    proj = packed_linear(lib, w.proj_weight, w.proj_bias, heads=call.num_heads)
-    out = x.new_empty(x.shape, dtype=_result_dtype(x, residual))
-    its = layout(call.window_size, call.shift)
-    its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
-    argument = native_calls.Branch(
-        map_argument(x),
-        native_calls.Map() if residual is None else map_argument(residual),
-        map_argument(out),
-        *x.shape,
-        call.num_heads,
-        each + each % lib.terms,
-        its_windows,
-        qkv.argument,
-        proj.argument,
-        w.norm_weight is not None,
-        call.eps,
-    )
-    if x.numel():
-        lib.run("restore_branch", argument)
-    del alive
-    return out
+    return qkv, packed_linear(lib, w.proj_weight, w.proj_bias, heads=call.num_heads)
+
+
+def _first(lib: Library, layer: NormedLinear) -> Packed:
+    return packed_linear(lib, layer.weight, layer.bias, layer.norm_weight, layer.norm_bias)
+
+
+def _second(lib: Library, layers: MlpLayers) -> Packed:
+    return packed_linear(lib, layers.fc2_weight, layers.fc2_bias)
+
+
+def _each(lib: Library, call: Call) -> int:
+    """Channels of a head as `packed_linear` gives them."""
+    each = call.x.shape[-1] // call.num_heads
+    return each + each % lib.terms
 
 
 def window_attention(
@@ -176,7 +248,7 @@ def attention_argument(
 def mlp(x: Tensor, layers: MlpLayers, eps: float, residual: bool) -> Tensor:
     """See `mlp.mlp`."""
     lib = _library(x)
-    second = packed_linear(lib, layers.fc2_weight, layers.fc2_bias)
+    second = _second(lib, layers)
     return _tokens(lib, x, layers.first, eps, True, second, x if residual else None)
 
 
@@ -201,7 +273,7 @@ def _tokens(
     residual: Tensor | None,
 ) -> Tensor:
     """One linear layer or two for each token, with what stands around them."""
-    first = packed_linear(lib, layer.weight, layer.bias, layer.norm_weight, layer.norm_bias)
+    first = _first(lib, layer)
     outputs = (second or first).outputs
     out = x.new_empty(*x.shape[:-1], outputs, dtype=_result_dtype(x, residual))
     tokens = _flat(x)

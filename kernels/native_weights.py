@@ -42,7 +42,8 @@ class Packed(NamedTuple):
 
 class _Kept(NamedTuple):
     sources: tuple[weakref.ref[Tensor], ...]
-    digests: list[tuple[int, torch.Size]]
+    digest: int
+    shapes: list[torch.Size]
     value: object
 
 
@@ -69,8 +70,8 @@ def kept(
     key = (name, *map(id, sources))
     found = _KEPT.get(key)
     # values, not versions, which do not tell of edits through `.data` or in inference mode
-    digests = [(library().digest(source), source.shape) for source in given]
-    if found is not None and found.digests == digests:
+    digest, shapes = library().digest(given), [source.shape for source in given]
+    if found is not None and found.digest == digest and found.shapes == shapes:
         return cast(Value, found.value)
     value = compute(*arguments)
 
@@ -78,7 +79,7 @@ def kept(
         _KEPT.pop(key, None)
 
     references = tuple(weakref.ref(source, forget) for source in given)
-    _KEPT[key] = _Kept(references, digests, value)
+    _KEPT[key] = _Kept(references, digest, shapes, value)
     return value
 
 

@@ -65,7 +65,7 @@ def window_attention_branch(
     Source: Liu et al., "Swin Transformer", arXiv:2103.14030, equation 3; vectors: Wang et al.,
     "Uformer", arXiv:2106.03106, section 3.3 (multi-scale restoration modulator).
     """
-    _check(x, weights, window_size, shift, num_heads, residual)
+    check_branch(OP, x, weights, window_size, shift, num_heads, residual)
     if scale is None:
         scale = (x.shape[-1] // num_heads) ** -0.5
     call = Call(x, weights, residual, window_size, shift, num_heads, scale, eps)
@@ -128,22 +128,24 @@ def fused_refuses(
     return None
 
 
-def _check(
+def check_branch(
+    op: str,
     x: Tensor,
     weights: BranchWeights,
     window_size: Size,
     shift: Size,
     num_heads: int,
-    residual: Tensor | None,
+    residual: Tensor | None = None,
 ) -> None:
+    """Refuse what does not go with each other (ValueError); `op` is for messages."""
     if x.dim() != 4:
-        raise ValueError(f"{OP}: x is {tuple(x.shape)}; expected [B, H, W, C]")
+        raise ValueError(f"{op}: x is {tuple(x.shape)}; expected [B, H, W, C]")
     _, h, w, c = x.shape
     wh, ww = window_size
-    check_windows(OP, (h, w), window_size, shift)
+    check_windows(op, (h, w), window_size, shift)
     rows = (2 * wh - 1) * (2 * ww - 1)
-    check_heads(OP, c, weights.bias_table, rows, window_size, num_heads)
-    check_norm(OP, x, weights.norm_weight, weights.norm_bias)
+    check_heads(op, c, weights.bias_table, rows, window_size, num_heads)
+    check_norm(op, x, weights.norm_weight, weights.norm_bias)
     expected = {
         "qkv_weight": (3 * c, c),
         "qkv_bias": (3 * c,),
@@ -155,10 +157,10 @@ def _check(
         given = getattr(weights, name)
         if given is not None and tuple(given.shape) != shape:
             raise ValueError(
-                f"{OP}: {name} is {tuple(given.shape)}; C={c} and window_size {window_size} need "
+                f"{op}: {name} is {tuple(given.shape)}; C={c} and window_size {window_size} need "
                 f"{shape}"
             )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(
-            f"{OP}: residual is {tuple(residual.shape)}; expected that of x, {tuple(x.shape)}"
+            f"{op}: residual is {tuple(residual.shape)}; expected that of x, {tuple(x.shape)}"
         )

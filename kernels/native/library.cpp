@@ -46,8 +46,12 @@ void restore_pack(int64_t isa, const float *weight, int64_t outputs, int64_t inp
     operations_of(isa)->pack(weight, outputs, inputs, packed);
 }
 
-uint64_t restore_digest(int64_t isa, const float *data, int64_t count) {
-    return operations_of(isa)->digest(data, count);
+uint64_t restore_digest(int64_t isa, int64_t arrays, const float *const *data,
+                        const int64_t *counts) {
+    uint64_t all = 0;
+    for (int64_t i = 0; i < arrays; ++i)
+        all = (all ^ operations_of(isa)->digest(data[i], counts[i])) * 0x9e3779b97f4a7c15u + 1;
+    return all;
 }
 
 int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads) {

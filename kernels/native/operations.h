@@ -51,8 +51,15 @@ struct BranchWork {
     // of queries, keys, values or what becomes of them; values are no units but as many numbers
     int64_t features() const { return call->heads * call->each / TERMS * stride; }
 
+    // what an MLP needs: x as it came, and two panels between
+    int64_t before() const { return call->widen.packed ? call->channels * stride : 0; }
+    int64_t between() const {
+        return call->widen.packed ? (call->channels + call->widen.outputs) * PANEL : 0;
+    }
+
     int64_t scratch() const {
-        return call->channels * PANEL + 4 * features() + grid.tokens * PANEL + PANEL;
+        return call->channels * PANEL + 4 * features() + before() +
+               (grid.tokens * PANEL > between() ? grid.tokens * PANEL : between()) + PANEL;
     }
 
     static void run(const void *self, int64_t item, float *scratch) {
@@ -68,14 +75,20 @@ struct BranchWork {
         const Panel x{scratch, PANEL};
         Unit *qkv = reinterpret_cast<Unit *>(scratch + c.channels * PANEL);
         Unit *mixed = qkv + 3 * features();
-        float *logits = scratch + c.channels * PANEL + 4 * features();
-        for (int64_t t = 0; t < tokens; t += PANEL) project(first, t, tokens, x, qkv);
+        const Panel came{scratch + c.channels * PANEL + 4 * features(), stride};
+        float *rest = came.data + before();  // logits, then what is between the MLP's layers
+        for (int64_t t = 0; t < tokens; t += PANEL) project(first, t, tokens, x, came, qkv);
         if (first + together < windows.count()) {
             if (c.x.half) prefetch_window<Value>(first + together);
             else prefetch_window<float>(first + together);
         }
-        for (int64_t w = 0; w < count; ++w) mix(first + w, w, qkv, mixed, logits);
-        for (int64_t t = 0; t < tokens; t += PANEL) finish(first, t, tokens, x, mixed);
+        for (int64_t w = 0; w < count; ++w) mix(first + w, w, qkv, mixed, rest);
+        for (int64_t t = 0; t < tokens; t += PANEL) {
+            apply_linear(c.proj, 0, 0, false, {mixed + t, stride}, x);
+            if (c.widen.packed) add_mlp({came.data + t, stride}, rest, x);
+            if (c.out.half) give<Value>(first, t, tokens, x);
+            else give<float>(first, t, tokens, x);
+        }
     }
 
     template <typename Number>
@@ -103,11 +116,13 @@ struct BranchWork {
         }
     }
 
-    void project(int64_t first, int64_t token, int64_t tokens, Panel x, Unit *qkv) const {
+    void project(int64_t first, int64_t token, int64_t tokens, Panel x, Panel came,
+                 Unit *qkv) const {
         const RestoreBranch &c = *call;
-        if (c.x.half) take<Value>(first, token, tokens, x);
-        else take<float>(first, token, tokens, x);
-        if (c.normalise) normalise(x, c.channels, c.eps);
+        const Panel taken = c.widen.packed ? Panel{came.data + token, came.stride} : x;
+        if (c.x.half) take<Value>(first, token, tokens, taken);
+        else take<float>(first, token, tokens, taken);
+        if (c.normalise) normalise(taken, c.channels, c.eps, x);
         const Terms terms = as_terms(x, c.channels);
         const int64_t row = padded(grid.tokens);
         if (TERMS == 1) {
@@ -143,11 +158,15 @@ struct BranchWork {
         }
     }
 
-    void finish(int64_t first, int64_t token, int64_t tokens, Panel y, Unit *mixed) const {
+    // y + came, and the MLP's of that added to it; `came` is lost
+    void add_mlp(Panel came, float *scratch, Panel y) const {
         const RestoreBranch &c = *call;
-        apply_linear(c.proj, 0, 0, false, {mixed + token, stride}, y);
-        if (c.out.half) give<Value>(first, token, tokens, y);
-        else give<float>(first, token, tokens, y);
+        const Panel x{scratch, PANEL};
+        const Terms between{reinterpret_cast<Unit *>(scratch + c.channels * PANEL), PANEL};
+        add_rows(y, c.channels, came);
+        normalise(came, c.channels, c.mlp_eps, x);
+        apply_both(c.widen, true, c.narrow, as_terms(x, c.channels), between, y);
+        add_rows(came, c.channels, y);
     }
 
     template <typename Number>
@@ -300,7 +319,7 @@ struct TokensWork {
         const Panel hidden{x.data + c.channels * PANEL, PANEL};
         if (c.x_half) take<Value>(token, x);
         else take<float>(token, x);
-        if (c.normalise) normalise(x, c.channels, c.eps);
+        if (c.normalise) normalise(x, c.channels, c.eps, x);
         const Terms terms = as_terms(x, c.channels);
         Panel y = hidden;
         if (!c.second.packed) {
@@ -308,9 +327,7 @@ struct TokensWork {
         } else {
             const Terms between{reinterpret_cast<Unit *>(hidden.data), PANEL};
             y.data += c.first.outputs * PANEL;
-            if (c.gelu) apply_linear<AsTerms<true>>(c.first, 0, 0, terms, between);
-            else apply_linear<AsTerms<false>>(c.first, 0, 0, terms, between);
-            apply_linear(c.second, 0, 0, false, between, y);
+            apply_both(c.first, c.gelu, c.second, terms, between, y);
         }
         if (c.out_half) give<Value>(token, y);
         else give<float>(token, y);

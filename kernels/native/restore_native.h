@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised with every change of what follows, so that a stale build is refused, not misread. */
-#define RESTORE_ABI 6
+#define RESTORE_ABI 7
 
 typedef struct {
     void *data;
@@ -59,7 +59,8 @@ typedef struct {
                                 memory also for queries up to the next whole panel */
 } RestoreWindows;
 
-/* Queries, keys and values of the same windows, from one map. */
+/* Queries, keys and values of the same windows, from one map; then an MLP, if there is one, with a
+   norm before it. */
 typedef struct {
     RestoreMap x, residual, out; /* residual.data may be NULL; else it holds numbers as out does */
     int64_t images, height, width, channels, heads;
@@ -67,8 +68,11 @@ typedef struct {
     RestoreWindows windows;
     RestoreLinear qkv, proj;     /* queries come out of qkv times scale * log2 e; with bfloat16
                                     values are packed apart from what is before them */
+    RestoreLinear widen, narrow; /* of the MLP, added to what it is of, which is the attention's plus
+                                    x, whatever residual says, behind two norms; widen.packed may be
+                                    NULL */
     int64_t normalise;           /* whether tokens are centred and scaled first */
-    float eps;
+    float eps, mlp_eps;
 } RestoreBranch;
 
 /* Attention alone; queries, keys and values of a head lie at head * channels / heads. */
@@ -169,9 +173,10 @@ RESTORE_API int64_t restore_panel(int64_t isa);
    bfloat16 outputs * ceil(inputs / 2). */
 RESTORE_API void restore_pack(
     int64_t isa, const float *weight, int64_t outputs, int64_t inputs, float *packed);
-/* A number that changes with the bits of `count` floats, but for one change in billions. the same
-   floats differs from one instruction set to another. */
-RESTORE_API uint64_t restore_digest(int64_t isa, const float *data, int64_t count);
+/* A number that changes with the bits of `arrays` arrays of `counts` floats, but for one change in
+   billions. That of the same floats differs from one instruction set to another. */
+RESTORE_API uint64_t restore_digest(
+    int64_t isa, int64_t arrays, const float *const *data, const int64_t *counts);
 RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
 RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);
 RESTORE_API int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads);

@@ -154,6 +154,14 @@ static void apply_gelu(Panel x, int64_t rows) {
     }
 }
 
+static void add_rows(Panel x, int64_t rows, Panel to) {
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t half = 0; half < PANEL; half += LANES) {
+            float *const at = to.data + i * to.stride + half;
+            store(at, load(at) + load(x.data + i * x.stride + half));
+        }
+}
+
 // Ways to store a tile, whose first row is `row` of what is computed.
 template <bool GELU>
 struct AsPanel {
@@ -260,6 +268,14 @@ static void apply_linear(const RestoreLinear &layer, int64_t token, int64_t padd
     } else {
         apply_linear<AsPanel<false>>(layer, token, padded_tokens, x, out);
     }
+}
+
+// second (GELU of, if told so) first of x; `between` is of units of the first one's outputs
+static void apply_both(const RestoreLinear &first, bool gelu_between, const RestoreLinear &second,
+                       Terms x, Terms between, Panel out) {
+    if (gelu_between) apply_linear<AsTerms<true>>(first, 0, 0, x, between);
+    else apply_linear<AsTerms<false>>(first, 0, 0, x, between);
+    apply_linear(second, 0, 0, false, between, out);
 }
 
 // The floats of `packed` are units.

@@ -77,15 +77,16 @@ static void scatter(Panel y, int64_t channels, const typename Same<Number>::Type
 
 INLINE Vector total(const Vector (&sums)[4]) { return (sums[0] + sums[1]) + (sums[2] + sums[3]); }
 
-// Centre and scale each token over its channels. Weight and bias of the norm are in those of the
-// linear layer behind it.
+// Centre and scale each token over its channels; `to` may be `x`. Weight and bias of the norm are in
+// those of the linear layer behind it.
 //
 // Where channels have a large common value the mean is rounded by more than they differ. So what is
 // left of it after centring is taken away in a second step.
-static void normalise(Panel x, int64_t channels, float eps) {
+static void normalise(Panel x, int64_t channels, float eps, Panel to) {
     const float terms = static_cast<float>(channels);
     for (int64_t half = 0; half < ACROSS; ++half) {
-        float *data = x.data + half * LANES;
+        const float *const data = x.data + half * LANES;
+        float *const out = to.data + half * LANES;
         Vector sums[4] = {};
         int64_t c = 0;
         for (; c + 4 <= channels; c += 4)
@@ -94,9 +95,8 @@ static void normalise(Panel x, int64_t channels, float eps) {
         const Vector mean = total(sums) / terms;
         Vector rests[4] = {}, squares[4] = {};
         const auto centre = [&](int64_t channel, int i) {
-            float *const row = data + channel * x.stride;
-            const Vector d = load(row) - mean;
-            store(row, d);
+            const Vector d = load(data + channel * x.stride) - mean;
+            store(out + channel * to.stride, d);
             rests[i] += d;
             squares[i] += d * d;
         };
@@ -109,7 +109,7 @@ static void normalise(Panel x, int64_t channels, float eps) {
         Vector factor;
         for (int i = 0; i < LANES; ++i) factor[i] = 1.0f / __builtin_sqrtf(variance[i]);
         for (c = 0; c < channels; ++c) {
-            float *const row = data + c * x.stride;
+            float *const row = out + c * to.stride;
             store(row, (load(row) - rest) * factor);
         }
     }

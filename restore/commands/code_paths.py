@@ -22,9 +22,10 @@ from restore.kernels import (
     spatial_correlation,
     window_attention,
     window_attention_branch,
+    window_block,
 )
 from restore.kernels.dispatch import Path, choose
-from restore.kernels.native_library import with_native
+from restore.kernels.native_library import native_refuses, with_native
 from restore.kernels.window_attention_branch_reference import BranchWeights
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -76,6 +77,7 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
         window_attention_branch.OP: with_native(
             window_attention_branch.refusals(x, branch, (8, 8)), x
         ),
+        window_block.OP: {"native": native_refuses(x)},
         norm_linear.OP: with_native(linear, x),
         linear_residual.OP: with_native(residual, x),
         mlp.OP: with_native(linear, x),

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from restore.archs import _swin
-from restore.archs._blocks import on_map
+from restore.archs._blocks import Blocks, on_map
 from restore.archs._cross_aggregation import CrossAggregationBlock
 from restore.archs._swin import SwinBlock
 from restore.archs.cat import CATConfig
 from restore.archs.hat import HAB, HATConfig
 from restore.archs.srformer import PermutedBlock, SRFormerConfig
 from restore.archs.uformer import LeWinBlock, UformerConfig
+from restore.kernels import window_block
 from restore.kernels.permuted_attention import permuted_attention
 from restore.kernels.window_attention import window_attention
 from restore.kernels.window_attention_branch import window_attention_branch
@@ -87,6 +88,9 @@ BLOCKS = [swin, hat, uformer, srformer]
 
 def first_half(block: Any, x: Tensor) -> Tensor:
     """What goes into the second norm."""
+    if type(block) is SwinBlock:
+        result: Tensor = block.attend(x)
+        return result
     seen: list[Tensor] = []
 
     def add_to(x: Tensor, *_: object) -> Tensor:
@@ -123,7 +127,8 @@ def test_they_are_one_op_where_nothing_is_dropped(
         residuals.append(residual is not None)
         return window_attention_branch(*args, residual=residual, **kwargs)
 
-    monkeypatch.setattr(_swin, "window_attention_branch", noted)
+    for module in (_swin, window_block):
+        monkeypatch.setattr(module, "window_attention_branch", noted)
     block, _ = make(0.0, 0.5)
     x = torch.randn(1, 8, 8, block.get_parameter("norm1.weight").numel())
     block.eval()(x)
@@ -149,3 +154,27 @@ def test_cross_aggregation_drops_what_it_projects() -> None:
         wanted = stock()
         torch.manual_seed(0)
         torch.testing.assert_close(first_half(block, x), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kept", ["nothing", "output", "input", "gradients"])
+def test_maps_are_overwritten_only_where_nobody_has_them(kept: str) -> None:
+    blocks = Blocks([SwinBlock(12, 2, 4, shift, 8) for shift in (0, 2, 0)], use_checkpoint=False)
+    blocks.eval()
+    x, seen = torch.randn(2, 8, 8, 12), []
+    with torch.no_grad():
+        wanted = x
+        for block in blocks.blocks:
+            wanted = block(wanted)
+        before = x.clone()
+        if kept == "output":
+            blocks.blocks[0].register_forward_hook(lambda _, __, y: seen.append((y, y.clone())))
+        if kept == "input":
+            blocks.blocks[1].register_forward_pre_hook(
+                lambda _, xs: seen.append((xs[0], xs[0].clone()))
+            )
+    with torch.set_grad_enabled(kept == "gradients"):
+        y = blocks(x)
+    torch.testing.assert_close(y, wanted)
+    assert torch.equal(x, before)
+    assert len(seen) == (kept in ("output", "input"))
+    assert all(torch.equal(now, then) for now, then in seen)

@@ -331,16 +331,19 @@ RestoreMap map_of(const Floats &numbers, const Shape &s, int64_t channels, int64
             s.width * channels, channels, 0};
 }
 
-int branch(int64_t isa, const Shape &s, bool normalised, bool per_token) {
+int branch(int64_t isa, const Shape &s, bool normalised, bool per_token, int64_t hidden = 0) {
     const int64_t channels = s.channels();
     const Floats x = draw(s.pixels() * channels);
     const Layer qkv(3 * channels, channels, per_token ? s.queries() : 1), proj(channels, channels);
+    const Layer widen(std::max<int64_t>(hidden, 1), channels);
+    const Layer narrow(channels, widen.outputs);
     const Packed packed(isa, qkv, Windows::scale(s) * LOG2_E), last(isa, proj);
+    const Packed wide(isa, widen), back(isa, narrow);
     const Windows windows(isa, s);
     Floats out(x.size(), NOT_WRITTEN);
     RestoreBranch call{};
     call.x = map_of(x, s, channels);
-    if (normalised) call.residual = call.x;
+    if (normalised && !hidden) call.residual = call.x;
     call.out = map_of(out, s, channels);
     call.images = Shape::IMAGES;
     call.height = s.height;
@@ -351,10 +354,12 @@ int branch(int64_t isa, const Shape &s, bool normalised, bool per_token) {
     call.windows = windows.argument;
     call.qkv = packed.argument;
     call.proj = last.argument;
+    if (hidden) call.widen = wide.argument;
+    if (hidden) call.narrow = back.argument;
     call.normalise = normalised;
-    call.eps = static_cast<float>(EPS);
+    call.eps = call.mlp_eps = static_cast<float>(EPS);
     if (restore_branch(isa, &call, THREADS)) return 1;
-    return check("branch", isa, true, out, [&](auto arithmetic) {
+    return check(hidden ? "block" : "branch", isa, true, out, [&](auto arithmetic) {
         typedef decltype(arithmetic) A;
         Reals<A> projected, result;
         for (int64_t pixel = 0; pixel < s.pixels(); ++pixel) {
@@ -370,6 +375,14 @@ int branch(int64_t isa, const Shape &s, bool normalised, bool per_token) {
             const auto at = mixed.begin() + pixel * channels;
             Reals<A> row = proj.apply<A>(Reals<A>(at, at + channels));
             for (int64_t c = 0; normalised && c < channels; ++c) row[c] += x[pixel * channels + c];
+            if (hidden) {
+                Reals<A> more = row;
+                normalise(more);
+                more = widen.apply<A>(more);
+                for (auto &number : more) number = gelu(number);
+                more = narrow.apply<A>(more);
+                for (int64_t c = 0; c < channels; ++c) row[c] += more[c];
+            }
             result.insert(result.end(), row.begin(), row.end());
         }
         return result;
@@ -554,11 +567,13 @@ int depthwise(int64_t isa, int64_t height, int64_t width, int64_t channels, int6
 
 int digest(int64_t isa, int64_t count) {
     Floats x = draw(count + 1);
-    const uint64_t before = restore_digest(isa, x.data(), count);
+    const float *arrays[] = {x.data(), x.data() + count / 3};
+    const int64_t counts[] = {count / 3, count - count / 3};
+    const uint64_t before = restore_digest(isa, 2, arrays, counts);
     int wrong = 0;
     for (int64_t i = 0; i <= count; ++i) {
         x[i] = -x[i];
-        wrong += (restore_digest(isa, x.data(), count) == before) != (i == count);
+        wrong += (restore_digest(isa, 2, arrays, counts) == before) != (i == count);
         x[i] = -x[i];
     }
     if (wrong) std::printf("digest, set %d: %d changes: WRONG\n", static_cast<int>(isa), wrong);
@@ -574,6 +589,8 @@ int all(int64_t isa) {
     wrong += branch(isa, {8, 16, 8, 8, 0, 4, 0, 2, 16}, true, true);
     wrong += branch(isa, {6, 10, 3, 2, 1, 1, 0, 1, 2}, false, false);
     wrong += branch(isa, {16, 8, 8, 8, 4, 0, 0, 4, 30}, false, false);
+    wrong += branch(isa, {12, 16, 4, 8, 2, 4, 0, 3, 10}, true, false, 61);
+    wrong += branch(isa, {16, 8, 8, 8, 0, 0, 0, 2, 16}, true, false, 64);
     wrong += attention(isa, {12, 16, 4, 8, 2, 4, 0, 3, 10}, {});
     wrong += attention(isa, {12, 16, 4, 8, 2, 4, 0, 1, 5}, {7, 0, 11});
     wrong += attention(isa, {16, 24, 8, 8, 0, 0, 2, 2, 15}, {});

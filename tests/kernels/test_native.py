@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import block_cases
 import branch_cases
 import fused_cases
 import numpy as np
@@ -83,6 +84,41 @@ BRANCHES = [
 def test_branches_are_as_exact_as_the_definition(case: branch_cases.Case) -> None:
     tensors = list(case.draw(torch.float32).values())
     assert_exact(case.run("native"), case.run("reference"), tensors)
+
+
+BLOCKS = [
+    *(
+        block_cases.Case(case, 2 * case.channels)
+        for case in BRANCHES
+        if case.residual == "x" and "norm_weight" not in case.without
+    ),
+    block_cases.Case(branch_cases.Case((8, 8), (4, 4), (2, 2), 2, 3), 1, norm_bias=False),
+    block_cases.Case(branch_cases.Case((7, 7), (7, 7), (3, 3), 1, 5), 53, bias=False),
+]
+
+
+@pytest.mark.parametrize("case", BLOCKS, ids=str)
+def test_blocks_are_as_exact_as_the_definition(case: block_cases.Case) -> None:
+    tensors = list(case.draw(torch.float32).values())
+    assert_exact(case.run("native"), case.run("reference"), tensors)
+
+
+@bfloat16_only
+def test_blocks_of_bfloat16_maps() -> None:
+    for case in BLOCKS[:3]:
+        x, *others = case.draw(torch.float32).values()
+        assert_exact(case.run("native"), case.run("reference"), [x.bfloat16(), *others])
+
+
+def test_nothing_is_read_outside_of_a_block() -> None:
+    """Numbers beside the map and the weights are NaN, which would show."""
+    case = block_cases.Case(branch_cases.Case((7, 14), (7, 7), (3, 3), 1, 13), 9)
+    given = list(case.draw(torch.float32).values())
+    frames = [torch.full((t.numel() + 128,), torch.nan) for t in given]
+    framed = [frame[64:-64].view(t.shape) for frame, t in zip(frames, given, strict=True)]
+    for inside, t in zip(framed, given, strict=True):
+        inside.copy_(t)
+    assert torch.equal(case.run("native")(*framed), case.run("native")(*given))
 
 
 ATTENTIONS = [
@@ -583,3 +619,12 @@ def test_a_forked_process_computes(two_threads: None) -> None:
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert torch.equal(run(*tensors), wanted)
+
+
+def test_a_block_may_lie_where_its_map_did() -> None:
+    for case in BLOCKS[:3]:
+        x, *others = case.draw(torch.float32).values()
+        wanted = case.run("native")(x, *others)
+        got = case.run("native", spare=True)(x, *others)
+        assert got.data_ptr() == x.data_ptr()
+        assert torch.equal(got, wanted)
