@@ -11,7 +11,7 @@ from restore.kernels.windows import check_pixels
 
 
 def check_picture(net: nn.Module, x: Tensor, first: nn.Module) -> None:
-    """Refuse what `net` cannot restore.
+    """Refuse what `net` cannot restore, where no graph is made of it.
 
     Args:
         net: the network, named in messages.
@@ -22,13 +22,13 @@ def check_picture(net: nn.Module, x: Tensor, first: nn.Module) -> None:
     Raises:
         ValueError: x has another number of sides, no pixels, or another dtype than the weights.
     """
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return  # a graph holds no such questions
     name = type(net).__name__
     if x.dim() != 4:
         raise ValueError(f"{name}: x is {tuple(x.shape)}; expected [B, C, H, W]")
     _, _, h, w = x.shape
     check_pixels(name, (h, w))
-    if torch.compiler.is_compiling():
-        return  # graphs hold no looks at hooks, and PyTorch tells of other dtypes
     if isinstance(first, nn.Conv2d) and known(first):
         check_dtypes(name, x, first.weight)
 
