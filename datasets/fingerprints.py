@@ -8,18 +8,16 @@ Source: a perceptual hash by the signs of low frequencies, as in pHash (phash.or
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from restore.datasets.images import in_colour, unit
+from restore.datasets.card_files import card, card_names
+from restore.datasets.images import in_colour, pixel_digest, unit
 
 Array = NDArray[Any]
 BoolArray = NDArray[np.bool_]
@@ -51,8 +49,7 @@ class Fingerprint:
 
 def fingerprint(picture: Array) -> Fingerprint:
     """Fingerprint of a picture [H, W, C]."""
-    rgb = np.ascontiguousarray(in_colour(picture, "rgb"))
-    digest = hashlib.sha256(rgb.tobytes()).hexdigest() if rgb.dtype == np.uint8 else None
+    digest = pixel_digest(picture)
     gray = in_colour(unit(picture), "gray")[:, :, 0] * np.float32(255)
     if gray.std() < _LEAST_CONTRAST:
         return Fingerprint(digest, None, None)
@@ -88,9 +85,10 @@ def alike(
 @functools.cache
 def known_test_pictures() -> dict[str, str]:
     """Names of test pictures ("Set5 baby.png") by the sha256 of their pixels, from the cards."""
-    found = {}
-    for card in sorted(Path(__file__).parent.glob("*.yml")):
-        content = yaml.safe_load(card.read_text(encoding="utf-8"))
-        for image in content["images"]:
-            found[str(image["sha256"])] = f"{content['name']} {image['file']}"
+    found: dict[str, str] = {}
+    for name in card_names():
+        for image in card(name).images:
+            for multiple, digest in image.sha256.items():
+                cut = "" if multiple == 1 else f" cut to multiples of {multiple}"
+                found.setdefault(digest, f"{name} {image.file}{cut}")
     return found

@@ -6,6 +6,7 @@ Shape letters: H rows, W columns, C channels (1 gray, 3 RGB). Alpha is left out.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -180,6 +181,16 @@ def in_colour(picture: Array, colour: Colour) -> Array:
     if colour != "gray" and picture.shape[2] == 1:
         return np.broadcast_to(picture, (*picture.shape[:2], 3))
     return picture
+
+
+def pixel_digest(picture: Array) -> str | None:
+    """SHA-256 of a picture's pixels as 8-bit RGB, row by row; None for other depths.
+
+    The same for every lossless file of a picture. Gray stands in all three channels.
+    """
+    if picture.dtype != np.uint8:
+        return None
+    return hashlib.sha256(np.ascontiguousarray(in_colour(picture, "rgb")).tobytes()).hexdigest()
 
 
 def unit(picture: Array) -> NDArray[np.float32]:

@@ -323,20 +323,15 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _data(words: list[str]) -> int:
-    from restore.commands.data import ACTIONS, data_parser, data_usage, run_check, run_lmdb
+    from restore.commands.data import ACTIONS, data_parser, data_usage, run_data
 
     if not words or words[0] in ("-h", "--help"):
         show(data_usage())
         return DONE if words else NOT_BEGUN
     if words[0] not in ACTIONS:
-        raise UsageError(
-            f"there is no action {words[0]!r} of data; expected {' or '.join(ACTIONS)}"
-        )
+        raise UsageError(f"there is no action {words[0]!r} of data; expected {', '.join(ACTIONS)}")
     options = data_parser(words[0]).parse(words[1:])
-    if words[0] == "lmdb":
-        run_lmdb(options)
-        return DONE
-    return SOME_FAILED if run_check(options) else DONE
+    return DONE if run_data(words[0], options) else SOME_FAILED
 
 
 def _export(options: argparse.Namespace) -> int:

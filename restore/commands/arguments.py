@@ -32,7 +32,7 @@ COMMANDS = {
     "export": "write a model as ONNX, OpenVINO or torch.export",
     "train": "train a network, as an option file says",
     "test": "score a network on sets of pictures, as an option file says",
-    "data": "store training pictures, or look for what is wrong with them",
+    "data": "store and check training pictures, list and make test sets",
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
 DTYPES = ("auto", "fp32", "fp16", "bf16")

@@ -1,4 +1,4 @@
-"""`restore data lmdb` and `restore data check`: training pictures stored, and looked through."""
+"""`restore data`: training pictures stored and looked through, test sets listed and made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restore.commands.data_sets import cards_parser, prepare_parser, run_cards, run_prepare
 from restore.commands.parsing import (
     Parser,
     at_least_one,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 ACTIONS = {
     "lmdb": "store a folder of pictures as an LMDB data base",
     "check": "look for what is wrong with a training set",
+    "cards": "list what is known of the papers' test sets",
+    "prepare": "make a test set of its pictures, verified and with every low-resolution side",
 }
 _NAMED = 3  # findings of a kind that the table names
 
@@ -48,12 +51,31 @@ be obeyed; 130 interrupted
 
 def data_parser(action: str) -> Parser:
     """The parser of one of ACTIONS."""
-    return _lmdb_parser() if action == "lmdb" else _check_parser()
+    parsers = {
+        "lmdb": _lmdb_parser,
+        "check": _check_parser,
+        "cards": cards_parser,
+        "prepare": prepare_parser,
+    }
+    return parsers[action]()
+
+
+def run_data(action: str, options: argparse.Namespace) -> bool:
+    """Do one of ACTIONS; whether all went well."""
+    if action == "lmdb":
+        run_lmdb(options)
+    elif action == "cards":
+        run_cards(options)
+    elif action == "prepare":
+        return run_prepare(options)
+    else:
+        return not run_check(options)
+    return True
 
 
 def data_usage() -> str:
     """What `restore data` does, for those who gave no action."""
-    lines = [f"  restore data {name:<6} {what}" for name, what in ACTIONS.items()]
+    lines = [f"  restore data {name:<8} {what}" for name, what in ACTIONS.items()]
     return "\n".join(["restore data ACTION ...; actions:", *lines])
 
 

@@ -1,0 +1,306 @@
+"""Test sets on the user's disk: found by card or by folder, and compared with the card.
+
+Sets lie about in two forms, and this reads both and plain folders of pictures:
+
+    Set5/HR/baby.png      and  Set5/LR_bicubic/X4/babyx4.png   whole pictures
+    Set5/GTmod12/baby.png and  Set5/LRbicx4/baby.png           cut to multiples, as BasicSR has them
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore.datasets.card_files import (
+    Card,
+    CardImage,
+    card,
+    card_names,
+    differs,
+    find_card,
+    plain_name,
+    plain_names,
+)
+from restore.datasets.images import read_entry
+from restore.datasets.listing import Entry, pictures_in
+from restore.errors import ImageError, UsageError
+from restore.metrics import mod_crop
+from restore.resizing import imresize
+
+__all__ = [
+    "Card",
+    "CardImage",
+    "FoundPicture",
+    "FoundSet",
+    "card",
+    "card_names",
+    "find_set",
+    "verify",
+]
+
+Array = NDArray[Any]
+Convention = Literal["HR/LR_bicubic", "GTmod/LRbic", "made", "gt"]
+
+GT_FOLDERS = ("HR", "GT", "gt", "original")  # of whole pictures
+_NAMED = 3  # pictures that a problem names
+
+
+@dataclass(frozen=True)
+class FoundPicture:
+    """One picture of a set.
+
+    Attributes:
+        name: without suffix, as the card has it.
+        gt: the good picture.
+        lq: the one made smaller; None where it has to be made of `gt`.
+    """
+
+    name: str
+    gt: Path
+    lq: Path | None
+
+
+@dataclass(frozen=True)
+class FoundSet:
+    """A set on the disk.
+
+    Attributes:
+        name: the card's, or the folder's.
+        card: None for a folder that no card is known of.
+        folder: that holds its folders, or its pictures.
+        pictures: in the card's order, or by name.
+        convention: "HR/LR_bicubic" or "GTmod/LRbic" where lq lies there; "made": it is made by
+            `restore.imresize` of gt cut to a multiple of the scale; "gt": none was wanted.
+        scale: of lq; None where none was wanted.
+        problems: what is missing or too much, one sentence each; the pixels are `verify`'s.
+    """
+
+    name: str
+    card: Card | None
+    folder: Path
+    pictures: tuple[FoundPicture, ...]
+    convention: Convention
+    scale: int | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    gt: Path
+    lq: Path | None
+    convention: Convention
+
+
+def find_set(
+    which: Card | Path,
+    data_root: Path | None = None,
+    *,
+    scale: int | None = None,
+    wants: Literal["sr", "gt"] = "sr",
+) -> FoundSet:
+    """Find a set below a folder, or take any folder for a set.
+
+    Args:
+        which: a card, or a folder; a folder named like a set gets that set's card.
+        data_root: where the folder of a card's set lies, or that folder itself.
+        scale: gt pixels per lq pixel, along each axis; needed for "sr".
+        wants: "sr": pairs of good and made smaller; "gt": good pictures alone.
+
+    Raises:
+        UsageError: there is no such folder, or no picture in it.
+    """
+    if wants == "sr" and scale is None:
+        raise UsageError("find_set: wants='sr' needs the scale")
+    if isinstance(which, Path):
+        folder, known = which, find_card(which.resolve().name)
+    else:
+        folder, known = _folder_of(which, data_root), which
+    layout = _layout(folder, known, scale if wants == "sr" else None)
+    names = pictures_in(layout.gt)
+    taken, problems = _as_card_has(names, known)
+    low = {} if layout.lq is None else {Path(n).stem: n for n in pictures_in(layout.lq)}
+    pictures = []
+    for name, file in taken:
+        stem = Path(file).stem
+        partner = low.get(f"{stem}x{scale}", low.get(stem))
+        lq = layout.lq / partner if layout.lq is not None and partner is not None else None
+        pictures.append(FoundPicture(name, layout.gt / file, lq))
+    if layout.lq is not None:
+        alone = [picture.name for picture in pictures if picture.lq is None]
+        if alone:
+            problems.append(f"{layout.lq}: lacks {some(alone)}; made on the fly")
+    if wants == "gt" and (multiple := _multiple(layout.gt)):
+        problems.append(
+            f"{layout.gt}: the pictures are cut to multiples of {multiple}; papers take whole ones"
+        )
+    return FoundSet(
+        known.name if known else folder.resolve().name,
+        known,
+        folder,
+        tuple(pictures),
+        layout.convention,
+        scale if wants == "sr" else None,
+        tuple(problems),
+    )
+
+
+def _folder_of(known: Card, data_root: Path | None) -> Path:
+    if data_root is None:
+        raise UsageError(f"{known.name}: where does it lie? Give the folder that holds its folder")
+    if not data_root.is_dir():
+        raise UsageError(f"{data_root}: no such folder; expected one that holds {known.name}")
+    names = list(plain_names(known))
+    below = {plain_name(path.name): path for path in sorted(data_root.iterdir()) if path.is_dir()}
+    for name in names:
+        if name in below:
+            return below[name]
+    if plain_name(data_root.resolve().name) in names:
+        return data_root
+    also = f" (or {', '.join(known.aliases)})" if known.aliases else ""
+    page = f"; its page is {known.page}" if known.page else ""
+    raise UsageError(
+        f"{data_root}: holds no folder {known.name}{also}{page}. Put it there, or make it of "
+        f"pictures that lie elsewhere: restore data prepare {known.name} --from DIR -o {data_root}"
+    )
+
+
+def _layout(folder: Path, known: Card | None, scale: int | None) -> _Layout:
+    """The first form of the set that is whole, else good pictures alone."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    whole = GT_FOLDERS if known is None else (known.high, *GT_FOLDERS)
+    low = "LR_bicubic/X{scale}" if known is None else known.low
+    cut = sorted((n, path) for path in folder.iterdir() if (n := _multiple(path)))
+    alone = [folder / name for name in whole if (folder / name).is_dir()]
+    if scale is not None:
+        lq = folder / low.format(scale=scale)
+        if alone and lq.is_dir():
+            return _Layout(alone[0], lq, "HR/LR_bicubic")
+        lq = folder / f"LRbicx{scale}"
+        fits = [path for n, path in cut if n % scale == 0]
+        if fits and lq.is_dir():
+            return _Layout(fits[0], lq, "GTmod/LRbic")
+        alone += fits
+    else:
+        alone += [path for _, path in cut]
+    return _Layout(alone[0] if alone else folder, None, "gt" if scale is None else "made")
+
+
+def _multiple(folder: Path) -> int:
+    """The 12 of a folder GTmod12; 0 for others."""
+    match = re.fullmatch(r"GTmod(\d+)", folder.name)
+    return int(match[1]) if match else 0
+
+
+def _as_card_has(
+    files: Sequence[str], known: Card | None
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """(name, file) of the pictures to take, and what is missing or too much."""
+    all_of_them = [(Path(file).stem, file) for file in files]
+    if known is None:
+        return all_of_them, []
+    if not known.images:
+        counts = {known.count, *known.parts.values()} - {None}
+        if not counts or len(files) in counts:
+            return all_of_them, []
+        expected = " or ".join(str(n) for n in sorted(n for n in counts if n))
+        return all_of_them, [f"{len(files)} pictures; {known.name} has {expected}"]
+    by_name = {Path(file).stem.casefold(): file for file in files}
+    taken = [
+        (image.name, by_name.pop(image.name.casefold()))
+        for image in known.images
+        if image.name.casefold() in by_name
+    ]
+    if not taken:
+        return all_of_them, [
+            f"none of {len(files)} pictures has a name of {known.name}, such as "
+            f"{known.images[0].file}; all are taken"
+        ]
+    problems = []
+    missing = [image.name for image in known.images if image.name not in dict(taken)]
+    if missing:
+        problems.append(f"{len(missing)} of {len(known.images)} missing: {some(missing)}")
+    if by_name:
+        others = sorted(by_name.values())
+        problems.append(f"left out, as {known.name} has no such picture: {some(others)}")
+    return taken, problems
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def verify(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> list[str]:
+    """What of a set is not as its card has it: counts, names, sizes, pixels, and every lq.
+
+    Args:
+        found: the set; every picture of it is read.
+        progress: called after each picture.
+
+    Returns:
+        One sentence for each difference; none for a set whose figures can be compared.
+    """
+    told = list(found.problems)
+    unknown = 0
+    for picture in found.pictures:
+        try:
+            gt = read_entry(Entry(picture.gt))
+            image = None
+            if found.card:
+                image = found.card.image(picture.name) or found.card.image_of(gt)
+            if image is None or (image.known(gt) is None and differs(image, gt) is None):
+                unknown += 1
+            told += _differences(picture, image, gt, found.scale)
+        except ImageError as error:
+            told.append(str(error))
+        progress()
+    if found.card and unknown:
+        told.append(
+            f"{unknown} of {len(found.pictures)} pictures could not be compared: the card of "
+            f"{found.card.name} holds no sha256 of them"
+        )
+    return told
+
+
+def _differences(
+    picture: FoundPicture, image: CardImage | None, gt: Array, scale: int | None
+) -> Iterator[str]:
+    if image is not None and (words := differs(image, gt)):
+        yield f"{picture.gt}: {words}"
+    if picture.lq is not None and scale is not None:
+        words = low_differs(read_entry(Entry(picture.lq)), gt, scale)
+        if words:
+            yield f"{picture.lq}: {words}"
+
+
+def made_low(gt: Array, scale: int) -> Array:
+    """A picture [H, W, C] cut to a multiple of the scale and made smaller as MATLAB does it."""
+    return imresize(mod_crop(gt, scale), 1 / scale)
+
+
+def low_differs(lq: Array, gt: Array, scale: int) -> str | None:
+    """How a low-resolution picture differs from MATLAB's bicubic of gt, in words, if it does."""
+    expected = made_low(gt, scale)
+    if lq.shape[2] != expected.shape[2]:
+        # gray files as colour, or the other way round: the colours decide
+        lq, expected = (np.broadcast_to(x, (*x.shape[:2], 3)) for x in (lq, expected))
+    if lq.shape != expected.shape:
+        sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (lq, expected)]
+        return f"is {sizes[0]} pixels; 1/{scale} of the good picture is {sizes[1]}"
+    if lq.dtype != expected.dtype:
+        return f"is {lq.dtype}; the good picture is {expected.dtype}"
+    apart = np.abs(lq.astype(np.float64) - expected)
+    if not apart.any():
+        return None
+    return (
+        f"differs from MATLAB's bicubic in {np.mean(apart > 0):.1%} of its samples, by up to "
+        f"{apart.max():.4g}; scores on it are others than the papers'"
+    )
