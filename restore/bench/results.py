@@ -174,13 +174,22 @@ def standard_error(values: Iterable[float]) -> float:
     return math.sqrt(spread / len(found))
 
 
-def compared(figure: Figure, ours: float, value: float, source: str) -> Compared:
+def compared(
+    figure: Figure, ours: float, value: float, source: str, decimals: int | None = None
+) -> Compared:
     """A mean beside what was published for it.
 
     Ours is rounded as papers round; ok is within 0.01 dB or 0.0005 of SSIM of that.
+
+    Args:
+        figure: which.
+        ours: the mean.
+        value: the published one.
+        source: paper and table.
+        decimals: that were printed; None: as many as papers print.
     """
     unit, most = _ALLOWED[figure.measure]
-    difference = round(ours, figure.digits) - value
+    difference = round(ours, figure.digits if decimals is None else decimals) - value
     steps = difference / unit
     return Compared(value, source, round(difference, figure.digits), abs(steps) <= most + 0.01)
 

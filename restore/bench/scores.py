@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore.bench.protocols import Bytes, Figure, Floats, Measure, Protocol
+from restore.errors import UsageError
 from restore.image_io.picture import to_depth
 from restore.metrics import psnr, ssim
+
+_MEASURES = {"psnr": psnr, "ssim": ssim}
 
 # of perceptual measures: result and truth, [H, W, C] of 8 bits, to a number
 Perceptual = Mapping[Measure, Callable[[Bytes, Bytes], float]]
@@ -61,8 +64,9 @@ def _value(
     on_y = figure.channels == "y" and protocol.colour == "rgb"
     if on_y and is_gray and protocol.gray == "y":
         result, truth, on_y = _as_gray(result), truth[:, :, :1], False
-    measure = psnr if figure.measure == "psnr" else ssim
-    return measure(result, truth, crop_border=border, y_channel=on_y)
+    if figure.measure not in _MEASURES:
+        raise UsageError(f"{figure.title} is not here yet")
+    return _MEASURES[figure.measure](result, truth, crop_border=border, y_channel=on_y)
 
 
 def _as_gray(result: NDArray[Any]) -> Bytes:

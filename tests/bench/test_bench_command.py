@@ -1,0 +1,171 @@
+"""`restore bench` as it is called: what it says, leaves behind and returns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench_samples import draw, tiny
+
+from restore import cli
+from restore.bench import runs
+from restore.bench.results import read_results
+from restore.image_io import read_picture
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder, with two models and a set of three pictures."""
+    monkeypatch.chdir(tmp_path)
+    tiny(2).save("a.pth")
+    tiny(2, seed=1).save("b.pth")
+    tiny(1).save("clean_noise25.pth")
+    for number in range(3):
+        draw(Path(f"photos/p{number}.png"), 33 + number, 41)
+
+
+def told(capsys: pytest.CaptureFixture[str], words: str) -> tuple[int, str, str]:
+    code = cli.main(["bench", *words.split()])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_table_is_shown_and_written(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = told(capsys, "-n a.pth b.pth -d photos -o out --device cpu")
+    assert (code, err) == (0, "")
+    assert "a, photos x2: 3 pictures: PSNR Y" in out
+    assert "photos: low-resolution pictures made by restore.imresize" in out
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        *("cache", "means.csv", "pictures.csv", "results.json", "table.md", "table.tex")
+    ]
+    rows = read_results(Path("out"))
+    assert [(row.model.name, row.dataset, row.count) for row in rows] == [
+        *[("a", "photos", 3), ("b", "photos", 3)]
+    ]
+    assert [p.name for p in rows[0].pictures] == ["p0", "p1", "p2"]
+
+
+def test_it_goes_on_after_an_interruption(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "-n a.pth -d photos -o out --device cpu -q"
+    real, done = runs.prepared, list[str]()
+
+    def interrupted(*given: object) -> object:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append("one")
+        return real(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "prepared", interrupted)
+        code, out, err = told(capsys, words)
+    assert (code, out) == (130, "")
+    assert "pictures that are scored are kept in out/cache" in err
+    assert not Path("out/results.json").exists()
+    code, out, _ = told(capsys, words.removesuffix(" -q"))
+    assert code == 0 and "3 pictures (2 from the cache)" in out
+
+
+def test_noise_of_the_files_name_or_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "-n clean_noise25.pth -d photos -o out --device cpu --task denoise"
+    code, out, _ = told(capsys, words)
+    assert code == 0 and "clean_noise25, photos sigma 25" in out and "PSNR RGB" in out
+    _, out, _ = told(capsys, f"{words} --noise 15 50")
+    assert "sigma 15" in out and "sigma 50" in out and "sigma 25" not in out
+
+
+def test_a_picture_that_fails_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/p1.png").write_bytes(b"no picture")
+    code, out, err = told(capsys, "-n a.pth -d photos -o out --device cpu")
+    assert code == 1
+    assert "2 of 3" in out and "failed, 1 picture" in err and "p1" in err
+
+
+def test_check_wants_the_published_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "-n a.pth -d photos -o out --device cpu"
+    assert told(capsys, words)[0] == 0
+    code, _, err = told(capsys, f"{words} --check")
+    assert code == 1 and "no figure of it was published" in err
+
+
+def test_two_models_of_one_name_get_names_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("other").mkdir()
+    tiny(2, seed=1).save("other/a.pth")
+    _, _, err = told(capsys, "-n a.pth other/a.pth -d photos -o out --device cpu")
+    assert err == ""
+    names = [row.model.name for row in read_results(Path("out"))]
+    assert names[0] == "a" and names[1].startswith("a-") and len(names[1]) == 10
+    tiny(2).save("same.safetensors")
+    code, _, err = told(capsys, "-n a.pth same.safetensors -d photos -o out --device cpu")
+    assert code == 2 and "same.safetensors holds the same network as a.pth" in err
+
+
+def test_two_models_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--compare a.pth b.pth -d photos -o out --device cpu"
+    code, out, err = told(capsys, f"{words} --crops 2,3,12,10 --most 2")
+    assert (code, err) == (0, "")
+    assert "B - A" in out and "sign test" in out
+    assert Path("out/paired.csv").is_file()
+    sheet = read_picture("out/compare_photos_x2.png").pixels
+    assert sheet.shape[2] == 3 and len(np.unique(sheet)) > 10
+    folders = [read_results(Path("out"))]
+    assert all(picture.result for row in folders[0] for picture in row.pictures)
+
+
+def test_two_folders_of_results_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        words = f"-n {name}.pth -d photos -o out/{name} --device cpu -q"
+        assert told(capsys, words)[0] == 0
+    code, out, _ = told(capsys, "--compare out/a out/b -o out/both")
+    assert code == 0
+    assert "note: no sheet of photos: p" in out and "its result was not kept" in out
+    code, _, err = told(capsys, "--compare out/a b.pth -o out/both")
+    assert code == 2 and "b.pth is not" in err
+    code, _, err = told(capsys, "--compare out/a photos -o out/both")
+    assert code == 2 and "photos/results.json: cannot be read" in err
+
+
+def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--speed -n a.pth b.pth --size 16x24 8 --rounds 2 -o out --device cpu"
+    code, out, err = told(capsys, words)
+    assert (code, err) == (0, "")
+    assert "16 x 24" in out and "8 x 8" in out and "medians of 2 rounds" in out
+    content = json.loads(Path("out/speed.json").read_text())
+    assert [t["model"] for t in content["timings"]] == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("-d photos", "no model; give weight files"),
+        ("-n a.pth", "no set; give names of cards"),
+        ("-n a.pth -d nowhere", "-d nowhere: no such folder"),
+        ("-n none.pth -d photos", "none.pth: no such file"),
+        ("-n a.pth -d photos --tile 64", "--protocol papers takes pictures whole, and --tile"),
+        ("-n a.pth -d photos --noise 15", "--task denoise: a enlarges 2 times"),
+        ("-n a.pth -d photos --noise 15 --quality 10", "give one of them"),
+        ("-n a.pth -d photos --noise 15 --task jpeg", "--noise is for denoise"),
+        ("-n a.pth -d photos --crops 1,2,3,4", "--crops is for --compare"),
+        ("--compare a.pth a.pth -d photos", "a.pth is both models"),
+        ("--compare a.pth b.pth", "no set to compare them on"),
+        ("--compare a.pth b.pth -n a.pth -d photos", "leave -n out"),
+        ("--compare a.pth b.pth -d photos --crops 1,2", "--crops: is '1,2'"),
+        ("--speed -n a.pth --size 0", "expected pixels, as 64"),
+        ("-n clean_noise25.pth -d photos --task sr", "expected one that enlarges"),
+        ("-n a.pth -d photos --fp32 --dtype bf16", "contradict each other"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_refused(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = told(capsys, f"{words} -o out --device cpu")
+    assert code == 2
+    assert message in err
+    assert not Path("out/results.json").exists()
