@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from pathlib import Path
 from types import TracebackType
 
@@ -45,6 +47,11 @@ class PeakMemory:
 
 def _begun() -> int | None:
     """Let the peak begin anew; the bytes that are resident, or None where that cannot be done."""
+    gc.collect()
+    # what the allocator keeps of earlier work would be used again and not be seen
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATUS.exists() else None
+    if trim is not None:
+        trim(0)
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
     except OSError:

@@ -31,6 +31,15 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
     return find_set(known, data_root, scale=scale, wants=wants)
 
 
+def is_complete(found: FoundSet) -> bool:
+    """Whether a set has as many pictures as its card says, of all or of one of its parts.
+
+    Only then can published figures be of the same pictures.
+    """
+    counts = {found.card.count, *found.card.parts.values()} - {None} if found.card else set()
+    return not counts or len(found.pictures) in counts
+
+
 def set_notes(found: FoundSet, protocol: Protocol, cache: Cache) -> list[str]:
     """Where the low-quality side comes from, and what is not as the card has it.
 

@@ -25,7 +25,7 @@ from restore.bench.protocols import (
 )
 from restore.bench.results import RESULTS, Row, read_results, write_results
 from restore.bench.runs import Contender, SetRun, Settings, contender
-from restore.bench.sets import found_set, set_notes
+from restore.bench.sets import found_set, is_complete, set_notes
 from restore.bench.sheets import write_sheet
 from restore.bench.speed import machine_facts, speed_lines, timed, write_speeds
 from restore.bench.tables import paired_lines, screen_lines, write_paired, write_tables
@@ -122,11 +122,15 @@ def _scored(
     _make_folder(options.output)
     settings = Settings(options.tile, options.tile_pad, options.tta)
     contenders: list[Contender] = []
+    folders: dict[str, Path] = {}
     for each in _contenders(options, names, say):
         contenders.append(each)
         for protocol in _protocols(options, each):
-            for name in options.dataset:
+            for name in dict.fromkeys(options.dataset):
                 found = found_set(name, options.data_root, protocol)
+                # two folders of one name are two sets
+                is_first = folders.setdefault(found.name, found.folder) == found.folder
+                label = found.name if is_first else str(found.folder)
                 run = SetRun(
                     each,
                     protocol,
@@ -135,10 +139,11 @@ def _scored(
                     perceptual=perceptual,
                     keep_in=options.output / "pictures" if keep else None,
                 )
-                with counted(len(found.pictures), f"pictures of {found.name}", options.quiet) as n:
-                    row = run(found.name, found.pictures, n)
+                with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
+                    row = run(label, found.pictures, n)
                 row.notes += set_notes(found, protocol, cache)
-                add_published(row, each.model)
+                if is_first and is_complete(found):
+                    add_published(row, each.model)
                 rows.append(row)
                 say(_row_line(row, run.from_cache))
     say("")

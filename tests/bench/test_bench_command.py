@@ -10,7 +10,8 @@ import pytest
 from bench_samples import draw, tiny
 
 from restore import cli
-from restore.bench import runs
+from restore.bench import figures, runs
+from restore.bench.published import Published
 from restore.bench.results import read_results
 from restore.image_io import read_picture
 
@@ -169,3 +170,53 @@ def test_what_cannot_be_obeyed_is_refused(
     assert code == 2
     assert message in err
     assert not Path("out/results.json").exists()
+
+
+def test_published_figures_are_of_whole_sets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network under an official name, on three and on five pictures of a folder named Set5."""
+    tiny(2).save("HiT-SRF-2x.pth")
+    monkeypatch.setattr(figures, "published", _printed)
+    for number in range(3):
+        draw(Path(f"data/Set5/{number}.png"), 33, 41)
+    words = "-n HiT-SRF-2x.pth -d Set5 --data-root data -o out --device cpu"
+    code, _, err = told(capsys, f"{words} --check")
+    assert code == 1 and "no figure of it was published" in err
+    for number in range(3, 5):
+        draw(Path(f"data/Set5/{number}.png"), 33, 41)
+    code, out, err = told(capsys, f"{words} --check")
+    assert code == 1 and "published was 99.00" in err
+    assert "a paper, table 1" in out and "99.00" in out
+    row = read_results(Path("out"))[0]
+    assert row.published["psnr_y"].difference < -50
+    assert not row.published["psnr_y"].ok
+    _, out, _ = told(capsys, f"{words} --gray y")
+    assert "99.00" not in out
+
+
+def _printed(keys: object, dataset: str, level: int, metric: str) -> Published | None:
+    assert (keys, dataset, level) == (("HiT-SRF-2x.pth",), "Set5", 2)
+    return Published(99.0, 2, "a paper, table 1", "key", "y") if metric == "psnr_y" else None
+
+
+def test_folders_of_one_name_are_two_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    draw(Path("other/photos/p0.png"), 40, 40)
+    code, _, _ = told(capsys, "-n a.pth -d photos other/photos photos -o out --device cpu")
+    assert code == 0
+    names = [(row.dataset, row.count) for row in read_results(Path("out"))]
+    assert names == [("photos", 3), ("other/photos", 1)]
+
+
+def test_the_authors_scores_are_reached(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
+    """One picture of Set5, whose score was measured with the authors' code."""
+    weights, data = shared / "weights" / "HiT-SRF_x4.pth", shared / "data" / "Set5"
+    if not weights.exists():
+        pytest.skip("needs ../shared/weights/HiT-SRF_x4.pth")
+    for part, name in (("HR", "butterfly.png"), ("LR_bicubic/X4", "butterflyx4.png")):
+        Path("one", part).mkdir(parents=True)
+        Path("one", part, name).write_bytes((data / part / name).read_bytes())
+    code, _, _ = told(capsys, f"-n {weights} -d one -o out --device cpu")
+    row = read_results(Path("out"))[0]
+    assert code == 0 and row.count == 1
+    assert round(row.pictures[0].values["psnr_y"], 2) == 29.38
