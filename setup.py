@@ -18,7 +18,8 @@ SOURCES = ("library", "parallel", "isa_avx512_bf16", "isa_avx512", "isa_avx2", "
 HEADERS = (
     *("restore_native", "operation_table", "parallel", "intrinsics"),
     *("normal_table", "vectors", "arithmetic", "digest", "tiles", "tokens", "attention"),
-    *("places", "operations", "products", "groups", "dictionary", "depthwise", "exact_operations"),
+    *("places", "operations", "products", "groups", "dictionary", "depthwise"),
+    *("similarity", "exact_operations"),
 )
 # GCC and Clang; other compilers do not know the vectors that the kernels are written with.
 # -g0: debug information names the folder that it was built in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_float, c_int64, c_void_p
+from ctypes import Structure, c_double, c_float, c_int64, c_void_p
 
 
 class Map(Structure):
@@ -188,4 +188,19 @@ class Depthwise(Structure):
         ("kernel_height", c_int64),
         ("kernel_width", c_int64),
         ("residual", c_int64),
+    )
+
+
+class Similarity(Structure):
+    """A call of `restore_similarity`."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("y", c_void_p),
+        ("window", c_void_p),
+        ("scratch", c_void_p),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("c1", c_double),
+        ("c2", c_double),
     )

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import struct
 from collections.abc import Mapping
-from ctypes import POINTER, Structure, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_int64, c_uint64, c_void_p
 from pathlib import Path as FilePath
 
 import torch
@@ -23,6 +23,7 @@ from restore.kernels.native_calls import (
     Dictionary,
     Groups,
     Refinement,
+    Similarity,
     Tokens,
 )
 from restore.kernels.precision import autocast_dtype
@@ -64,6 +65,10 @@ class Library:
         """A number that changes with the values of x, which is float32 or bfloat16."""
         x = x.float().contiguous()
         return int(self._functions.restore_digest(self.isa, x.data_ptr(), x.numel()))
+
+    def similarity(self, call: Similarity) -> float:
+        """A sum of SSIM; see `native_similarity`."""
+        return float(self._functions.restore_similarity(self.isa, ctypes.byref(call)))
 
     def run(self, name: str, call: Structure) -> None:
         """Run one of the ops in as many threads as PyTorch would use.
@@ -125,6 +130,8 @@ def _declare(functions: ctypes.CDLL) -> None:
     }.items():
         function = getattr(functions, name)
         function.restype, function.argtypes = c_int64, arguments
+    functions.restore_similarity.restype = c_double
+    functions.restore_similarity.argtypes = [c_int64, POINTER(Similarity)]
     functions.restore_digest.restype = c_uint64
     functions.restore_digest.argtypes = [c_int64, c_void_p, c_int64]
     functions.restore_pack.restype = None

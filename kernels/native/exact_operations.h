@@ -5,10 +5,12 @@
 #include "depthwise.h"
 #include "dictionary.h"
 #include "groups.h"
+#include "similarity.h"
 
 namespace restore_native {
 static const Operations operations{
     ISA::PANEL, ISA::pack, ISA::digest, ISA::branch, ISA::attention,
     ISA::tokens, ISA::groups, ISA::dictionary, ISA::refinement, ISA::depthwise,
+    ISA::similarity,
 };
 }  // namespace restore_native

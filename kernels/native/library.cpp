@@ -77,3 +77,7 @@ int64_t restore_refinement(int64_t isa, const RestoreRefinement *call, int64_t t
 int64_t restore_depthwise(int64_t isa, const RestoreDepthwise *call, int64_t threads) {
     return exact_of(isa)->depthwise(call, threads);
 }
+
+double restore_similarity(int64_t isa, const RestoreSimilarity *call) {
+    return exact_of(isa)->similarity(call);
+}

@@ -22,6 +22,7 @@ struct Operations {
     int64_t (*dictionary)(const RestoreDictionary *, int64_t);
     int64_t (*refinement)(const RestoreRefinement *, int64_t);
     int64_t (*depthwise)(const RestoreDepthwise *, int64_t);
+    double (*similarity)(const RestoreSimilarity *);
 };
 
 // Null where this build is for another kind of CPU.

@@ -139,6 +139,15 @@ typedef struct {
     int64_t residual;            /* whether x is added */
 } RestoreDepthwise;
 
+/* SSIM of two planes, added up over all places of the window inside; in float64. */
+typedef struct {
+    const double *x, *y;         /* [rows, columns], at least 11 of each */
+    const double *window;        /* [11], adding up to 1 */
+    double *scratch;             /* [48, columns] */
+    int64_t rows, columns;
+    double c1, c2;               /* twice the constants of the formula */
+} RestoreSimilarity;
+
 /* Instruction sets, by number: 0 portable, 1 AVX2 with FMA, 2 AVX-512; 3 AVX-512 that multiplies
    bfloat16, which is never the best. */
 RESTORE_API int64_t restore_abi(void);
@@ -163,6 +172,8 @@ RESTORE_API int64_t restore_dictionary(
 RESTORE_API int64_t restore_refinement(
     int64_t isa, const RestoreRefinement *call, int64_t threads);
 RESTORE_API int64_t restore_depthwise(int64_t isa, const RestoreDepthwise *call, int64_t threads);
+/* The sum; in the caller's thread alone. */
+RESTORE_API double restore_similarity(int64_t isa, const RestoreSimilarity *call);
 
 #ifdef __cplusplus
 }

@@ -10,7 +10,6 @@ adversarial: Goodfellow et al. ("vanilla"), LSGAN, WGAN, StyleGAN2's softplus fo
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore.errors import UsageError
-from restore.torchvision_remedies import declare_torchvision_operators
+from restore.metrics.perceptual import lpips_network
 from restore.training.vgg import VGGFeatures
 
 Reduction = Literal["mean", "sum"]
@@ -220,38 +219,6 @@ class LPIPSLoss(nn.Module):
         """[B, 3, H, W] twice to one number."""
         distance: Tensor = self.lpips(result, truth, normalize=True)
         return self.loss_weight * distance.mean()
-
-
-# the files of torchvision that the networks of the package lpips begin from
-_LPIPS_FILES = {
-    "alex": "alexnet-owt-7be5be79.pth",
-    "vgg": "vgg16-397923af.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-}
-
-
-def lpips_network(net: str = "alex") -> nn.Module:
-    """The network of the package lpips, frozen; nothing is downloaded.
-
-    Raises:
-        UsageError: no such network, or the package or torchvision's weights are not at hand.
-    """
-    if net not in _LPIPS_FILES:
-        raise UsageError(f"LPIPS: net is {net!r}; expected one of {', '.join(_LPIPS_FILES)}")
-    path = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_FILES[net]
-    declare_torchvision_operators()
-    try:
-        import lpips
-    except ImportError as error:
-        raise UsageError(
-            "LPIPS: the package lpips is not installed; pip install 'restore-sr[train]'"
-        ) from error
-    if not path.exists():
-        raise UsageError(f"LPIPS: no {path}, the weights of its network; put torchvision's there")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its call of torchvision is an older one
-        network: nn.Module = lpips.LPIPS(net=net, verbose=False)
-    return network.eval().requires_grad_(False)
 
 
 class GANLoss(nn.Module):

@@ -24,9 +24,9 @@ from restore.atomic import atomic_output, writing
 from restore.errors import ImageError, UsageError
 from restore.image_io import Picture, write_picture
 from restore.metrics import psnr, ssim
+from restore.metrics.perceptual import Perceptual, perceptual
 from restore.model import Model
 from restore.training.distributed import Processes
-from restore.training.losses import lpips_network
 from restore.training.options import MetricOptions, Options
 from restore.training.whole_pictures import CHOP, How, restored_batch
 
@@ -117,14 +117,13 @@ class Metrics:
 
     def __init__(self, options: Mapping[str, MetricOptions]) -> None:
         self.options = options
-        self._lpips = None
-        if any(metric.type == "lpips" for metric in options.values()):
-            self._lpips = lpips_network()
+        self._perceptual: dict[str, Perceptual] = {}
         for name, metric in options.items():
-            if metric.type == "niqe":
-                raise UsageError(
-                    f"{metric.where()}: metric {name!r}: NIQE is not here yet; leave it out"
-                )
+            if metric.type == "niqe" or metric.type == "lpips":
+                try:
+                    self._perceptual[metric.type] = perceptual(metric.type)
+                except UsageError as error:
+                    raise UsageError(f"{metric.where()}: metric {name!r}: {error}") from error
 
     def __call__(self, result: Bytes, truth: Bytes) -> dict[str, float]:
         """[H, W, C] twice to a number for each metric."""
@@ -136,14 +135,8 @@ class Metrics:
 
     def _one(self, options: MetricOptions, result: Bytes, truth: Bytes) -> float:
         border = options.crop_border
-        if options.type == "lpips" and self._lpips is not None:
-            rows, columns = result.shape[0] - border, result.shape[1] - border
-            pair = [
-                torch.from_numpy(x[border:rows, border:columns]).permute(2, 0, 1)[None] / 255
-                for x in (result, truth)
-            ]
-            with torch.inference_mode():
-                return float(self._lpips(pair[0], pair[1], normalize=True))
+        if options.type in self._perceptual:
+            return self._perceptual[options.type](result, truth, crop_border=border)
         measure = psnr if options.type == "psnr" else ssim
         return measure(result, truth, crop_border=border, y_channel=options.test_y_channel)
 

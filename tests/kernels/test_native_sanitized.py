@@ -20,6 +20,7 @@ pytestmark = [
 FLAGS = ("-std=gnu++17", "-O1", "-g", "-Wno-psabi", "-ffp-contract=fast", "-pthread")
 HERE = Path(__file__).parent
 TESTS = ("test_native.py", "test_native_atd.py", "test_depthwise_gelu.py")
+TESTS += ("test_native_similarity.py",)
 
 
 def compiled(root: Path, out: Path, flags: tuple[str, ...], *more: Path) -> Path:
