@@ -17,7 +17,7 @@ import torch
 from restore.atomic import writing
 from restore.bench.cache import Cache, file_digest, model_digest, versions
 from restore.bench.memory_use import PeakMemory
-from restore.bench.protocols import Bytes, Floats, Protocol, prepared
+from restore.bench.protocols import Bytes, Floats, Measure, Protocol, prepared
 from restore.bench.results import FORMAT, ModelFacts, PictureScore, Row
 from restore.bench.scores import Perceptual, as_bytes, scored
 from restore.costs import parameters_and_multiply_adds
@@ -50,11 +50,15 @@ class Found(Interface):
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every picture beside the protocol; see `upscale`."""
+    """What holds for every picture beside the protocol; see `upscale`.
+
+    measures: tells measures with weights from others of their name; see `figures.fingerprints`.
+    """
 
     tile: TileChoice = "auto"
     tile_pad: int | None = None
     tta: bool = False
+    measures: str = ""
 
 
 @dataclass
@@ -108,7 +112,7 @@ class SetRun:
         protocol: what is made and counted.
         settings: how pictures go through the model.
         cache: where scored pictures are kept.
-        perceptual: measures that are networks.
+        perceptual: measures with weights, which `settings.measures` tell apart.
         keep_in: folder for the results; None: none is kept.
     """
 
@@ -119,7 +123,7 @@ class SetRun:
         settings: Settings,
         cache: Cache,
         *,
-        perceptual: Perceptual | None = None,
+        perceptual: Mapping[Measure, Perceptual] | None = None,
         keep_in: Path | None = None,
     ) -> None:
         self._of = of

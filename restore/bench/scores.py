@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restore.bench.protocols import Bytes, Figure, Floats, Measure, Protocol
-from restore.errors import UsageError
 from restore.image_io.picture import to_depth
-from restore.metrics import psnr, ssim
+from restore.metrics import psnr, psnr_b, ssim
 
-_MEASURES = {"psnr": psnr, "ssim": ssim}
+_MEASURES = {"psnr": psnr, "ssim": ssim, "psnr_b": psnr_b}
 
-# of perceptual measures: result and truth, [H, W, C] of 8 bits, to a number
-Perceptual = Mapping[Measure, Callable[[Bytes, Bytes], float]]
+
+class Perceptual(Interface):
+    """A measure with weights."""
+
+    def __call__(self, result: Bytes, truth: Bytes, *, crop_border: int) -> float:
+        """[H, W, C] of 8 bits twice to a number."""
 
 
 def as_bytes(result: Floats) -> Bytes:
@@ -31,7 +35,7 @@ def scored(
     protocol: Protocol,
     *,
     is_gray: bool = False,
-    perceptual: Perceptual | None = None,
+    perceptual: Mapping[Measure, Perceptual] | None = None,
 ) -> dict[str, float]:
     """The figures of a protocol, by their keys.
 
@@ -55,18 +59,16 @@ def _value(
     truth: Bytes,
     protocol: Protocol,
     is_gray: bool,
-    perceptual: Perceptual,
+    perceptual: Mapping[Measure, Perceptual],
 ) -> float:
     border = protocol.crop_border
     if figure.measure in perceptual:
-        inner = slice(border, result.shape[0] - border), slice(border, result.shape[1] - border)
-        return perceptual[figure.measure](result[inner], truth[inner])
+        return perceptual[figure.measure](result, truth, crop_border=border)
     on_y = figure.channels == "y" and protocol.colour == "rgb"
     if on_y and is_gray and protocol.gray == "y":
-        result, truth, on_y = _as_gray(result), truth[:, :, :1], False
-    if figure.measure not in _MEASURES:
-        raise UsageError(f"{figure.title} is not here yet")
-    return _MEASURES[figure.measure](result, truth, crop_border=border, y_channel=on_y)
+        result, truth = _as_gray(result), truth[:, :, :1]
+    measure = _MEASURES[figure.measure]
+    return measure(result, truth, crop_border=border, y_channel=on_y, gray=protocol.gray)
 
 
 def _as_gray(result: NDArray[Any]) -> Bytes:

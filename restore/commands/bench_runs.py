@@ -14,7 +14,7 @@ from restore.atomic import writing
 from restore.bench.cache import Cache
 from restore.bench.compare import matched, paired
 from restore.bench.crops import Wish, crop_wish
-from restore.bench.figures import add_published, perceptual_of
+from restore.bench.figures import add_published, fingerprints, perceptual_of
 from restore.bench.protocols import (
     Measure,
     Protocol,
@@ -117,15 +117,17 @@ def _scored(
     options: argparse.Namespace, names: Sequence[str], say: Tell, rows: list[Row], *, keep: bool
 ) -> _Written:
     """Score models on sets; rows are added as they are done, then shown and written."""
-    perceptual = perceptual_of(options.metrics, options.device)
+    measures = cast("Sequence[Measure]", list(dict.fromkeys(options.metrics)))
+    perceptual = perceptual_of(measures, options.device)
     cache = Cache(options.output / "cache")
     _make_folder(options.output)
-    settings = Settings(options.tile, options.tile_pad, options.tta)
+    marks = fingerprints(perceptual)
+    settings = Settings(options.tile, options.tile_pad, options.tta, marks)
     contenders: list[Contender] = []
     folders: dict[str, Path] = {}
     for each in _contenders(options, names, say):
         contenders.append(each)
-        for protocol in _protocols(options, each):
+        for protocol in _protocols(options, each, measures):
             for name in dict.fromkeys(options.dataset):
                 found = found_set(name, options.data_root, protocol)
                 # two folders of one name are two sets
@@ -195,7 +197,9 @@ def _contenders(
         yield found
 
 
-def _protocols(options: argparse.Namespace, each: Contender) -> list[Protocol]:
+def _protocols(
+    options: argparse.Namespace, each: Contender, measures: Sequence[Measure]
+) -> list[Protocol]:
     model = each.model
     task = task_of(model, cast("Task | None", options.task))
     return [
@@ -205,7 +209,7 @@ def _protocols(options: argparse.Namespace, each: Contender) -> list[Protocol]:
             level,
             padding=_PADDINGS[options.protocol],
             gray=options.gray,
-            perceptual=cast("Sequence[Measure]", options.metrics),
+            perceptual=measures,
         )
         for level in levels_of(model, task, options.noise or options.quality)
     ]

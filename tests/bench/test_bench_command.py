@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +221,30 @@ def test_the_authors_scores_are_reached(capsys: pytest.CaptureFixture[str], shar
     row = read_results(Path("out"))[0]
     assert code == 0 and row.count == 1
     assert round(row.pictures[0].values["psnr_y"], 2) == 29.38
+
+
+def test_measures_with_weights_are_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other weights are another measure: nothing of the first is found again."""
+    strengths = iter((1.0, 1.0, 2.0))
+
+    def made(name: str, *, device: object) -> Callable[..., float]:
+        strength = next(strengths)
+        return lambda result, truth, crop_border: strength * float(result.mean())
+
+    monkeypatch.setattr("restore.metrics.perceptual.perceptual", made)
+    words = "-n a.pth -d photos -o out --device cpu --metrics lpips"
+    for kept in ("", " (3 from the cache)", ""):
+        code, out, _ = told(capsys, words)
+        assert code == 0 and f"3 pictures{kept}: PSNR Y" in out and "LPIPS" in out
+    scores = read_results(Path("out"))[0].pictures
+    assert all(score.values["lpips_rgb"] > 0 for score in scores)
+
+
+def test_a_measure_without_its_weights_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    code, _, err = told(capsys, "-n a.pth -d photos -o out --device cpu --metrics dists")
+    assert code == 2 and "DISTS: no vgg16" in err and "leave out DISTS" in err

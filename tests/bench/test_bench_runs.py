@@ -29,7 +29,9 @@ def pictures(tmp_path: Path) -> list[OnDisk]:
     return drawn_set(tmp_path / "set")
 
 
-@pytest.mark.parametrize(("task", "level", "channels"), [("sr", 2, 3), ("denoise", 25, 1)])
+@pytest.mark.parametrize(
+    ("task", "level", "channels"), [("sr", 2, 3), ("denoise", 25, 1), ("jpeg", 40, 3)]
+)
 def test_a_row_holds_what_the_network_scores(
     task: str, level: int, channels: int, pictures: list[OnDisk], tmp_path: Path
 ) -> None:
