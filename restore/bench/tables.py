@@ -19,18 +19,18 @@ _COLUMNS = ("model", "dataset", "level")
 
 def screen_lines(rows: Sequence[Row]) -> list[str]:
     """One line for each row and figure, what they cost, and how they were made."""
-    lines = aligned(
-        [
-            ("model", "set", "level", "pictures", "figure", "mean", "published", ""),
-            *(_screen_cells(row, figure) for row in rows for figure in row.protocol.figures),
-        ]
-    )
-    lines += ["", *aligned([_COST_HEAD, *(_cost_cells(row) for row in rows)]), ""]
+    lines = [*aligned(_figure_table(rows)), "", *aligned(_cost_table(rows)), ""]
     lines += notes(rows)
     return lines
 
 
-def _screen_cells(row: Row, figure: Figure) -> tuple[str, ...]:
+def _figure_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """A line for each row and figure."""
+    head = ("model", "set", "level", "pictures", "figure", "mean", "published", "")
+    return [head, *(_figure_cells(row, figure) for row in rows for figure in row.protocol.figures)]
+
+
+def _figure_cells(row: Row, figure: Figure) -> tuple[str, ...]:
     head = (row.model.name, row.dataset, row.protocol.level_name)
     count = f"{len(row.pictures)}" if row.is_whole else f"{len(row.pictures)} of {row.count}"
     found = row.published.get(figure.key)
@@ -55,10 +55,10 @@ def verdict(row: Row, figure: Figure) -> str:
     return "ok" if found.ok else f"{found.difference:+.{figure.digits}f}"
 
 
-_COST_HEAD = (
-    *("model", "set", "level", "s/picture", "result Mpixel/s", "peak MiB", "parameters"),
-    "G multiply-adds",
-)
+def _cost_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """A line for each row."""
+    head = ("model", "set", "level", "s/picture", "result Mpixel/s", "peak MiB", "parameters")
+    return [(*head, "G multiply-adds"), *map(_cost_cells, rows)]
 
 
 def _cost_cells(row: Row) -> tuple[str, ...]:
@@ -94,12 +94,25 @@ def notes(rows: Sequence[Row]) -> list[str]:
             )
         found += [f"{row.dataset}: {name} failed: {why}" for name, why in row.failed.items()]
     for row in rows:
-        found += [
-            f"published {figure.title}, {row.model.name}: {row.published[figure.key].source}"
-            for figure in row.protocol.figures
-            if figure.key in row.published
-        ]
+        by_source: dict[str, list[str]] = {}
+        for figure in row.protocol.figures:
+            if figure.key in row.published:
+                by_source.setdefault(row.published[figure.key].source, []).append(figure.title)
+        for source, titles in by_source.items():
+            found.append(
+                f"{row.model.name}, {row.dataset}, published {', '.join(titles)}: {source}"
+            )
+    found += [_machine_note(row) for row in rows]
     return list(dict.fromkeys(found))
+
+
+def _machine_note(row: Row) -> str:
+    """What a row was computed with."""
+    versions, threads = row.settings.get("versions", {}), row.settings.get("threads", "?")
+    return (
+        f"{row.model.dtype} on {row.model.device}, {threads} threads; restore "
+        f"{versions.get('restore', '?')}, PyTorch {versions.get('torch', '?')}"
+    )
 
 
 def paired_lines(found: Sequence[Paired]) -> list[str]:
@@ -221,9 +234,12 @@ def _figures(rows: Sequence[Row]) -> list[Figure]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A paper's table: a line for each model and level, a column for each set."""
+    """A paper's table: a line for each model and level, a column for each set.
+
+    Below it all figures with their standard errors, and what they cost.
+    """
     lines = []
-    for title, cells in _paper_tables(rows):
+    for title, cells in _all_tables(rows):
         lines += [f"**{title}**", "", "| " + " | ".join(cells[0]) + " |"]
         lines.append("|" + "---|" * len(cells[0]))
         lines += [
@@ -236,7 +252,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def latex(rows: Sequence[Row]) -> str:
     """The same for LaTeX, with booktabs; notes as comments."""
     lines = [f"% {note}" for note in notes(rows)]
-    for title, cells in _paper_tables(rows):
+    for title, cells in _all_tables(rows):
         lines += [f"% {title}", f"\\begin{{tabular}}{{ll{'c' * (len(cells[0]) - 2)}}}", "\\toprule"]
         for number, row in enumerate(cells):
             escaped = (cell.translate(_LATEX).replace("±", "$\\pm$") for cell in row)
@@ -245,6 +261,11 @@ def latex(rows: Sequence[Row]) -> str:
                 lines.append("\\midrule")
         lines += ["\\bottomrule", "\\end{tabular}"]
     return "\n".join([*lines, ""])
+
+
+def _all_tables(rows: Sequence[Row]) -> list[tuple[str, list[tuple[str, ...]]]]:
+    more = [("means ± standard errors", _figure_table(rows)), ("cost", _cost_table(rows))]
+    return [*_paper_tables(rows), *more]
 
 
 def _paper_tables(rows: Sequence[Row]) -> list[tuple[str, list[tuple[str, ...]]]]:
@@ -266,11 +287,19 @@ def _paper_tables(rows: Sequence[Row]) -> list[tuple[str, list[tuple[str, ...]]]
 
 
 def _paper_cell(row: Row | None) -> str:
-    """Such as "32.55 / .8999 (ok / ok)"; what is not whole says so."""
+    """Such as "32.55 / .8999 (published 32.55 / .8999: ok / ok)"; what is not whole says so."""
     if row is None or not row.pictures:
         return "-"
-    means = " / ".join(f.shown(row.mean(f)) for f in row.protocol.figures)
+    figures = row.protocol.figures
+    means = " / ".join(figure.shown(row.mean(figure)) for figure in figures)
     if not row.is_whole:
         return f"{means} ({len(row.pictures)} of {row.count} pictures)"
-    verdicts = [verdict(row, figure) or "-" for figure in row.protocol.figures]
-    return f"{means} ({' / '.join(verdicts)})" if row.published else means
+    if not row.published:
+        return means
+    found = [row.published.get(figure.key) for figure in figures]
+    printed = " / ".join(
+        "-" if each is None else figure.shown(each.value)
+        for figure, each in zip(figures, found, strict=True)
+    )
+    verdicts = " / ".join(verdict(row, figure) or "-" for figure in figures)
+    return f"{means} (published {printed}: {verdicts})"

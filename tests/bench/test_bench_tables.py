@@ -75,8 +75,10 @@ def test_markdown_and_latex_have_a_column_for_each_set() -> None:
     rows[0].published["psnr_y"] = compared(PSNR, 32.55, 32.55, "Zhang")
     table = markdown(rows).splitlines()
     assert table[2] == "| model | level | Set5 | Set14 |"
-    assert table[4] == "| net | x4 | 32.55 / .9000 (ok / -) | 28.87 / .9000 |"
+    assert table[4] == "| net | x4 | 32.55 / .9000 (published 32.55 / -: ok / -) | 28.87 / .9000 |"
     assert table[5] == "| a_b | x4 | - | 33.00 / .9000 |"
+    assert "| net | Set5 | x4 | 1 | PSNR Y | 32.55 | 32.55 | ok |" in table
+    assert "| a_b | Set14 | x4 | 0.500 | 0.002 | - | 11,900,199 | 50.0 |" in table
     text = latex(rows)
     assert "\\begin{tabular}{llcc}" in text
     assert "a\\_b & x4 & - & 33.00 / .9000 \\\\" in text
