@@ -2,7 +2,8 @@
 
 Source: Ding, Ma, Wang and Simoncelli, "Image quality assessment: unifying structure and texture
 similarity", arXiv:2004.07728. Written anew. VGG16 and the weights of its channels are their
-authors' data and not part of this package.
+authors' data and not part of this package. Pictures are compared as large as they are; the authors'
+script first shrinks those whose shorter side is above 256 pixels to 256.
 
 Shape letters: B pictures, C channels, H rows, W columns.
 """
