@@ -247,8 +247,8 @@ def _make_folder(folder: Path) -> None:
 
 def _interrupted(options: argparse.Namespace, rows: Sequence[Row], complain: Tell) -> int:
     complain(
-        f"interrupted: {plural(len(rows), 'row')} of the table done; pictures that are scored are "
-        f"kept in {options.output / 'cache'}, and the same command goes on from there"
+        f"interrupted: {plural(len(rows), 'set')} finished; pictures that are scored are kept in "
+        f"{options.output / 'cache'}, and the same command goes on from there"
     )
     return INTERRUPTED
 

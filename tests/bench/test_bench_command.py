@@ -14,7 +14,8 @@ from restore import cli
 from restore.bench import figures, runs
 from restore.bench.published import Published
 from restore.bench.results import read_results
-from restore.image_io import read_picture
+from restore.image_io import Picture, read_picture, write_picture
+from restore.resizing import imresize
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def test_it_goes_on_after_an_interruption(
         patch.setattr(runs, "prepared", interrupted)
         code, out, err = told(capsys, words)
     assert (code, out) == (130, "")
-    assert "pictures that are scored are kept in out/cache" in err
+    assert "0 sets finished; pictures that are scored are kept in out/cache" in err
     assert not Path("out/results.json").exists()
     code, out, _ = told(capsys, words.removesuffix(" -q"))
     assert code == 0 and "3 pictures (2 from the cache)" in out
@@ -248,3 +249,35 @@ def test_a_measure_without_its_weights_is_refused(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     code, _, err = told(capsys, "-n a.pth -d photos -o out --device cpu --metrics dists")
     assert code == 2 and "DISTS: no vgg16" in err and "leave out DISTS" in err
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "name", "told_of"),
+    [
+        ("HR", "LR_bicubic/X2", "p0x2.png", "of the folder LR_bicubic"),
+        ("GTmod2", "LRbicx2", "p0.png", "of the folder LRbicx2"),
+    ],
+)
+def test_a_sets_own_low_side_is_taken_and_verified(
+    high: str, low: str, name: str, told_of: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = read_picture(draw(Path("mine", high, "p0.png"), 32, 44)).pixels
+    small = imresize(truth, 0.5)
+    path = Path("mine", low, name)
+    path.parent.mkdir(parents=True)
+    write_picture(path, Picture(small), fmt="png")
+    words = "-n a.pth -d mine -o out --device cpu"
+    code, out, _ = told(capsys, words)
+    assert code == 0 and told_of in out and "differs" not in out
+    right = read_results(Path("out"))[0].pictures[0].values
+    write_picture(path, Picture(small // 2), fmt="png")
+    for _ in range(2):  # also when it is known from the cache
+        code, out, _ = told(capsys, words)
+        assert code == 0 and f"{path}: differs from MATLAB's bicubic in" in out
+    assert read_results(Path("out"))[0].pictures[0].values != right
+
+
+def test_tiles_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "-n clean_noise25.pth -d photos -o out --device cpu --task denoise --tile 32"
+    code, out, _ = told(capsys, f"{words} --protocol reflect")
+    assert code == 0 and "3 of 3 pictures were cut into tiles" in out
