@@ -77,7 +77,7 @@ class ValidationSet:
         else:
             lq = in_colour(read_entry(lq_entry), self._colour)
             if gt is not None:
-                gt = _cut(gt, lq, self._scale, f"{gt_entry}", f"{lq_entry}")
+                gt = cut_to_low(gt, lq, self._scale, f"{gt_entry}", f"{lq_entry}")
         gt_name = "" if gt_entry is None else str(gt_entry)
         lq_name = gt_name if lq_entry is None else str(lq_entry)
         return WholePair(
@@ -91,8 +91,14 @@ class ValidationSet:
         return normalised(torch.from_numpy(turned.copy()), self._mean, self._std)
 
 
-def _cut(gt: Array, lq: Array, scale: int, gt_name: str, lq_name: str) -> Array:
-    """Test pictures are often not cut to multiples of the scale; what is beyond does not count."""
+def cut_to_low(gt: Array, lq: Array, scale: int, gt_name: str, lq_name: str) -> Array:
+    """The part of a truth that its low-quality side shows, a view.
+
+    Test pictures are often not cut to multiples of the scale; what is beyond does not count.
+
+    Raises:
+        ImageError: the sizes do not fit each other.
+    """
     rows, columns = (scale * side for side in lq.shape[:2])
     beyond = (gt.shape[0] - rows, gt.shape[1] - columns)
     if not all(0 <= extra < scale for extra in beyond):

@@ -13,13 +13,13 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
+from restore.commands.computing import check_arithmetic, load_telling
 from restore.commands.parsing import given_setting
 from restore.commands.screen import Screen, complain, show
 from restore.commands.text import plural, summary_line
@@ -119,6 +119,7 @@ def _dispatch(words: list[str]) -> int:
         "export": _export,
         "train": _train,
         "test": _test,
+        "bench": _bench,
     }
     return run[words[0]](options)
 
@@ -156,11 +157,7 @@ def _check_together(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other."""
     if options.model_name and options.model_path:
         raise UsageError("-n names a built-in model and --model_path a file; give one of them")
-    if options.fp32 and options.dtype not in ("auto", "fp32"):
-        raise UsageError(f"--fp32 and --dtype {options.dtype} contradict each other; give one")
-    if options.fast and (options.fp32 or options.dtype != "auto"):
-        given = "--fp32" if options.fp32 else f"--dtype {options.dtype}"
-        raise UsageError(f"--fast chooses the arithmetic, and so does {given}; give one of them")
+    check_arithmetic(options)
     if options.quiet and options.verbose:
         raise UsageError("-q and -v contradict each other; give one")
     if options.padding == "published" and (options.tile not in ("auto", 0) or options.verify_tiles):
@@ -205,33 +202,21 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
 
 
 def _model(options: argparse.Namespace, screen: Screen) -> Model:
-    from restore.devices import dtype_name
     from restore.loading import load, load_builtin
 
-    dtype = "fp32" if options.fp32 else options.dtype
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        if options.model_path:
-            model = load(
-                options.model_path,
-                device=options.device,
-                dtype=dtype,
-                arch=options.arch,
-                config=dict(options.config),
-            )
-        else:
+    def loaded(dtype: str) -> Model:
+        if not options.model_path:
             wanted = options.model_name or options.outscale or DEFAULT_SCALE
-            model = load_builtin(wanted, device=options.device, dtype=dtype)
-    for warning in caught:
-        screen.say(f"note: {warning.message}")
-    if options.fast:
-        from restore.commands.fast import fast_dtype
+            return load_builtin(wanted, device=options.device, dtype=dtype)
+        return load(
+            options.model_path,
+            device=options.device,
+            dtype=dtype,
+            arch=options.arch,
+            config=dict(options.config),
+        )
 
-        model.dtype, why = fast_dtype(model)
-        screen.say(f"note: {why}")
-    if model.device.type == "cpu" and dtype_name(model.dtype) == "fp16":
-        screen.say("note: fp16 is slower than fp32 on most CPUs; leave --dtype out, or try bf16")
-    return model
+    return load_telling(options, loaded, screen.say)
 
 
 def _run(batch: Batch, screen: Screen, output: Path) -> int:
@@ -358,6 +343,13 @@ def _test(options: argparse.Namespace) -> int:
     from restore.commands.test import run_test
 
     return _by_option_file(run_test, options)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from restore.commands.bench import run_bench
+
+    with Screen(options.quiet, verbose=False) as screen:
+        return run_bench(options, screen.say, complain)
 
 
 def _by_option_file(

@@ -9,6 +9,8 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from restore.commands.bench import bench_parser
+from restore.commands.computing import add_arithmetic, add_tiles
 from restore.commands.export import export_parser
 from restore.commands.parsing import (
     Parser,
@@ -17,8 +19,6 @@ from restore.commands.parsing import (
     new_parser,
     one_of,
     percent,
-    threads,
-    tile_size,
     whole_number,
 )
 from restore.commands.test import test_parser
@@ -32,10 +32,10 @@ COMMANDS = {
     "export": "write a model as ONNX, OpenVINO or torch.export",
     "train": "train a network, as an option file says",
     "test": "score a network on sets of pictures, as an option file says",
+    "bench": "reproduce papers' tables, compare models and time them",
     "data": "store and check training pictures, list and make test sets",
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
-DTYPES = ("auto", "fp32", "fp16", "bf16")
 PADDINGS = ("reflect", "published")
 
 TOP_EPILOG = """\
@@ -100,6 +100,7 @@ def parser_of(command: str) -> Parser:
         "export": export_parser,
         "train": train_parser,
         "test": test_parser,
+        "bench": bench_parser,
     }
     return build[command]()
 
@@ -199,20 +200,7 @@ def _add_computing(parser: Parser) -> None:
         help="size of the result, any number above 0 (default: the model's scale; without a "
         "model 4)",
     )
-    group.add_argument(
-        *("-t", "--tile"),
-        type=tile_size,
-        default="auto",
-        metavar="N",
-        help="longest side of a tile in pixels of the input, 32 or more (less with a smaller "
-        "--tile_pad); 0: the whole picture (default: auto, what the memory allows)",
-    )
-    group.add_argument(
-        "--tile_pad",
-        type=whole_number,
-        metavar="N",
-        help="pixels read around each tile (default: the model's own)",
-    )
+    add_tiles(group)
     group.add_argument(
         "--padding",
         type=one_of(*PADDINGS),
@@ -222,29 +210,7 @@ def _add_computing(parser: Parser) -> None:
         "published: as the authors' test scripts do it, whose scores depend on it; takes pictures "
         "whole, so without tiles (default: reflect)",
     )
-    group.add_argument(
-        "--tta", action="store_true", help="average over 8 flips and turns: 8 times slower"
-    )
-    group.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps"
-    )
-    group.add_argument(
-        "--dtype",
-        type=one_of(*DTYPES),
-        default="auto",
-        metavar="NAME",
-        help="of the arithmetic: auto (fp32), fp32, fp16 or bf16, or as PyTorch calls them",
-    )
-    group.add_argument("--fp32", action="store_true", help="the same as --dtype fp32")
-    group.add_argument(
-        "--fast",
-        action="store_true",
-        help="bf16 where this device is faster in it and it was measured to cost the model's "
-        "family less than 0.01 dB; else fp32, and why",
-    )
-    group.add_argument(
-        "--threads", type=threads, metavar="N", help="of the CPU (default: PyTorch's choice)"
-    )
+    add_arithmetic(group)
 
 
 def _add_results(parser: Parser) -> None:

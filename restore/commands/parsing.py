@@ -155,7 +155,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
     def check(text: str) -> str:
         word = text.lower().lstrip(".").removeprefix("torch.")
-        name = _ALIASES.get(word, word)
+        name = word if word in names else _ALIASES.get(word, word)
         if name not in names:
             also = f", or {', '.join(others)}" if others else ""
             raise argparse.ArgumentTypeError(

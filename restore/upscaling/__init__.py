@@ -9,6 +9,7 @@ from __future__ import annotations
 from restore.upscaling.api import (
     RowSink,
     TileAgreement,
+    restore_floats,
     upscale,
     upscale_picture,
     upscale_rows,
@@ -25,6 +26,7 @@ __all__ = [
     "RunReport",
     "TileAgreement",
     "output_size",
+    "restore_floats",
     "upscale",
     "upscale_picture",
     "upscale_rows",

@@ -20,6 +20,7 @@ from restore.metrics import psnr
 from restore.padding import Padding
 from restore.upscaling.alpha import ColourSource
 from restore.upscaling.engine import RowSource
+from restore.upscaling.network import Floats
 from restore.upscaling.pixels import AnyArray, ArraySource, check_array, from_pil, from_unit, to_pil
 from restore.upscaling.progress import ProgressCallback, RunReport, Tracker
 from restore.upscaling.run import Run, TileChoice, checked_outscale, output_size
@@ -206,6 +207,42 @@ def upscale_rows(
         sink.write(from_unit(rows, source.dtype))
     tracker.stopped()
     return tracker.report
+
+
+def restore_floats(
+    image: Floats,
+    model: Model,
+    *,
+    tile: TileChoice = "auto",
+    tile_pad: int | None = None,
+    tta: bool = False,
+    padding: Padding = "reflect",
+    progress: ProgressCallback | None = None,
+    report: RunReport | None = None,
+) -> Floats:
+    """Like `upscale`, for floats that may lie outside 0..1, as noise that is not clipped does.
+
+    Args:
+        image: [H, W, C], C = 1 (gray) or 3 (RGB). Not changed.
+        model: see `upscale`, as are the others.
+        tile: longest side of a tile in input pixels.
+        tile_pad: pixels read around each tile.
+        tta: average over flips and turns.
+        padding: how pictures grow before the network.
+        progress: called on the way.
+        report: filled in with how the picture was computed.
+
+    Returns:
+        [H * s, W * s, C], clipped to 0..1.
+
+    Raises:
+        UsageError, OutOfMemoryError, RestoreError: see `upscale`.
+    """
+    tracker = Tracker(progress, report)
+    run = Run(model, None, tile, tile_pad, tta, tracker, padding, bounded=False)
+    result = np.concatenate([rows.copy() for _, rows in run.bands(ArraySource(image))])
+    tracker.stopped()
+    return result
 
 
 def verify_tiles(

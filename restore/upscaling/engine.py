@@ -69,6 +69,7 @@ class Bands:
         tracker: is told of plans, tiles and shortages.
         copy_flat: where all of a tile's input is one value, hand on that value without a
             network; for alpha, whose output is clamped to its input's neighbourhood anyway.
+        bounded: see `to_unit`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Bands:
         batch: int,
         tracker: Tracker,
         copy_flat: bool = False,
+        bounded: bool = True,
     ) -> None:
         self._source = source
         self._network = network
@@ -89,6 +91,7 @@ class Bands:
         self._batch = batch
         self._tracker = tracker
         self._copy_flat = copy_flat
+        self._bounded = bounded
         self._pending = 0  # tiles announced and not yet computed
         self._plan_from(0, tile, network.model.align)
 
@@ -173,7 +176,8 @@ class Bands:
         """One row of tiles blended side by side: output rows top .. bottom - 1, [n, W * s, C]."""
         s, source = self._scale, self._source
         read = source.read(row.read_start, row.read_end)
-        rows = to_unit(read, f"rows {row.read_start}..{row.read_end - 1}")  # [h, W, C]
+        what = f"rows {row.read_start}..{row.read_end - 1}"
+        rows = to_unit(read, what, bounded=self._bounded)  # [h, W, C]
         band = np.zeros((bottom - top, source.width * s, source.channels), np.float32)
         inside = slice(top - row.read_start * s, bottom - row.read_start * s)
         waiting: list[tuple[Interval, Share]] = []

@@ -97,13 +97,19 @@ def check_values(pixels: AnyArray, what: str) -> None:
         raise ImageError(f"{what}: values go from {low:g} to {high:g}; expected 0..1{hint}")
 
 
-def to_unit(pixels: AnyArray, what: str) -> Floats:
+def to_unit(pixels: AnyArray, what: str, *, bounded: bool = True) -> Floats:
     """Pixels of any depth as float32 in 0..1, of the same shape.
+
+    Args:
+        pixels: any shape.
+        what: they are, for messages.
+        bounded: False: floats are taken as they are, as noise reaches beyond 0..1.
 
     Raises:
         ImageError: see `check_values`.
     """
-    check_values(pixels, what)
+    if bounded or pixels.dtype.kind != "f":
+        check_values(pixels, what)
     if pixels.dtype.kind == "f":
         unit: Floats = pixels.astype(np.float32, copy=False)
         return unit

@@ -43,6 +43,7 @@ class Run:
         tta: bool,
         tracker: Tracker,
         padding: Padding = "reflect",
+        bounded: bool = True,
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
             raise UsageError(f"model: is the path {model}; load it first with restore.load")
@@ -63,6 +64,7 @@ class Run:
         self.padding = padding
         self.pad = model.halo if tile_pad is None else tile_pad
         self.tta = tta
+        self.bounded = bounded
         self.tracker = tracker
         tracker.report.tile_pad = self.pad
 
@@ -115,6 +117,7 @@ class Run:
             batch=batch,
             tracker=self.tracker,
             copy_flat=isinstance(source, AlphaSource),
+            bounded=self.bounded,
         )
         return iter(bands)
 

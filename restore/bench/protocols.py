@@ -1,0 +1,266 @@
+"""How the papers make what is restored, and what they count: one protocol for each task.
+
+Super-resolution: PSNR and SSIM on Y, as many pixels of the border cropped as the scale. Denoising:
+all channels, nothing cropped, noise drawn anew with seed 0 for each picture and neither clipped nor
+rounded. JPEG: PSNR, SSIM and PSNR-B, nothing cropped; a gray network gets Y of a colour picture, of
+a colour network both Y and all channels are counted, since papers print either.
+
+Source: the test scripts of SwinIR (github.com/JingyunLiang/SwinIR, main_test_swinir.py), which the
+others follow, and BasicSR's metrics. Shape letters: H rows, W columns, C channels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore.datasets.images import Colour, in_colour, unit
+from restore.datasets.single import Degradation, validation_pair
+from restore.datasets.validation import cut_to_low
+from restore.errors import UsageError
+from restore.image_io.picture import to_depth
+from restore.metrics import rgb_to_y
+from restore.model import Model
+from restore.official import published_as
+from restore.padding import Padding
+
+Array = NDArray[Any]
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+Task = Literal["sr", "denoise", "jpeg"]
+Channels = Literal["y", "rgb", "gray"]
+Measure = Literal["psnr", "ssim", "psnr_b", "lpips", "dists", "niqe"]
+GrayRule = Literal["rgb", "y"]
+
+TASKS: tuple[Task, ...] = ("sr", "denoise", "jpeg")
+PERCEPTUAL: tuple[Measure, ...] = ("lpips", "dists", "niqe")
+# of the papers: standard deviations of 255, and JPEG qualities
+LEVELS: dict[Task, tuple[int, ...]] = {"denoise": (15, 25, 50), "jpeg": (10, 20, 30, 40)}
+NOISE_SEED = 0
+_SIGN: dict[Task, str] = {"sr": "x", "denoise": "sigma ", "jpeg": "q"}
+_NAMES: dict[Measure, str] = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "psnr_b": "PSNR-B",
+    "lpips": "LPIPS",
+    "dists": "DISTS",
+    "niqe": "NIQE",
+}
+_DIGITS: dict[Measure, int] = {"psnr": 2, "psnr_b": 2, "niqe": 3}  # of a table; others have 4
+# what the authors' weight files are called: ..._noise25.pth, ..._jpeg40.pth, CAR_CAT_q10.pth
+_LEVEL_IN_NAME = {
+    "denoise": re.compile(r"noise(\d+)$"),
+    "jpeg": re.compile(r"(?:jpeg|_q)(\d+)$"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that is counted of each picture: a column of the table.
+
+    Attributes:
+        measure: of restore.metrics.
+        channels: what it is counted on.
+    """
+
+    measure: Measure
+    channels: Channels
+
+    @property
+    def key(self) -> str:
+        """Its name in files, such as psnr_y."""
+        return f"{self.measure}_{self.channels}"
+
+    @property
+    def title(self) -> str:
+        """Its name in tables, such as "PSNR Y"."""
+        on = {"y": " Y", "rgb": " RGB", "gray": " gray"}[self.channels]
+        return _NAMES[self.measure] + ("" if self.measure in PERCEPTUAL else on)
+
+    @property
+    def digits(self) -> int:
+        """After the point, in tables."""
+        return _DIGITS.get(self.measure, 4)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a better picture has a higher value."""
+        return self.measure not in PERCEPTUAL
+
+    def shown(self, value: float) -> str:
+        """A value as papers print it: 32.55, and .8999 without the 0."""
+        text = f"{value:.{self.digits}f}"
+        return text.removeprefix("0") if self.measure == "ssim" else text
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is made of a picture, and what is counted of the result.
+
+    Attributes:
+        task: which.
+        level: scale, standard deviation of the noise (of 255), or JPEG quality.
+        colour: what the network sees: RGB; gray (BT.601, full range), y (BT.601, 16 to 235) of
+            colour pictures, and gray pictures as they are.
+        padding: how pictures grow before the network, see `restore.Model`.
+        gray: a gray picture of a colour set counts as three equal channels, as BasicSR does it
+            ("rgb"), or as Y itself, as tables made with MATLAB do ("y").
+        figures: what is counted.
+    """
+
+    task: Task
+    level: int
+    colour: Colour
+    padding: Padding
+    gray: GrayRule
+    figures: tuple[Figure, ...]
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the truth for each pixel of what is restored, along each axis."""
+        return self.level if self.task == "sr" else 1
+
+    @property
+    def crop_border(self) -> int:
+        """Pixels of each side that are not counted."""
+        return self.scale if self.task == "sr" else 0
+
+    @property
+    def level_name(self) -> str:
+        """Such as "x4", "sigma 25", "q10"."""
+        return f"{_SIGN[self.task]}{self.level}"
+
+    def words(self) -> str:
+        """The protocol, in a sentence for the table."""
+        made = {
+            "sr": "MATLAB's bicubic",
+            "denoise": f"Gaussian noise, seed {NOISE_SEED} for each picture",
+            "jpeg": "OpenCV's JPEG",
+        }[self.task]
+        how = "as the authors' scripts do" if self.padding == "published" else "by reflection"
+        parts = [
+            made,
+            f"{' and '.join(figure.title for figure in self.figures)}",
+            f"border of {self.crop_border} cropped" if self.crop_border else "nothing cropped",
+            f"pictures grown {how}",
+        ]
+        if self.task == "sr":
+            gray = "as three equal channels" if self.gray == "rgb" else "directly as Y"
+            parts.append(f"gray pictures counted {gray}")
+        return "; ".join(parts)
+
+
+def task_of(model: Model, asked: Task | None) -> Task:
+    """The task to score a model in: what is asked for, else what it was published for.
+
+    Raises:
+        UsageError: a task that it cannot do, or nothing tells which.
+    """
+    if asked is not None:
+        if (asked == "sr") != (model.scale > 1):
+            raise UsageError(
+                f"--task {asked}: {model.name} enlarges {model.scale} times; "
+                + ("expected one that enlarges" if asked == "sr" else "give --task sr")
+            )
+        return asked
+    if model.scale > 1:
+        return "sr"
+    told = " ".join(found.task for found in published_as(model.spec, model.config)).lower()
+    if "jpeg" in told:
+        return "jpeg"
+    if "denoising" in told:
+        return "denoise"
+    raise UsageError(f"{model.name}: nothing tells its task; give --task denoise or --task jpeg")
+
+
+def levels_of(model: Model, task: Task, asked: Sequence[int]) -> tuple[int, ...]:
+    """Scale, standard deviations or qualities to score a model at: those asked for, its own, all.
+
+    Its own is what official files have in their names.
+    """
+    if task == "sr":
+        return (model.scale,)
+    if asked:
+        return tuple(dict.fromkeys(asked))
+    own = _LEVEL_IN_NAME[task].search(model.name)
+    return (int(own[1]),) if own else LEVELS[task]
+
+
+def protocol_of(
+    channels: int,
+    task: Task,
+    level: int,
+    *,
+    padding: Padding = "published",
+    gray: GrayRule = "rgb",
+    perceptual: Sequence[Measure] = (),
+) -> Protocol:
+    """The papers' protocol of a task.
+
+    Args:
+        channels: of the network, 1 or 3.
+        task: which.
+        level: scale, standard deviation or quality.
+        padding: see `Protocol`.
+        gray: see `Protocol`.
+        perceptual: measures beside the task's own, of PERCEPTUAL.
+    """
+    colour: Colour = "rgb" if channels == 3 else "gray" if task == "denoise" else "y"
+    kinds: list[Measure] = ["psnr", "ssim"]
+    if task == "jpeg":
+        kinds.append("psnr_b")
+    on: tuple[Channels, ...] = (colour,)
+    if colour == "rgb" and task != "denoise":
+        on = ("y",) if task == "sr" else ("y", "rgb")
+    figures = [Figure(kind, where) for where in on for kind in kinds]
+    figures += [Figure(kind, colour) for kind in perceptual]
+    return Protocol(task, level, colour, padding, gray, tuple(figures))
+
+
+def prepared(
+    picture: Array, low: Array | None, protocol: Protocol, where: str, low_where: str = ""
+) -> tuple[Floats, Bytes]:
+    """What the network gets, and the truth.
+
+    Args:
+        picture: [H, W, C] of any depth.
+        low: its low-quality side where there is a file of it; None: it is made.
+        protocol: see there.
+        where: the picture lies, for messages.
+        low_where: the other side lies.
+
+    Returns:
+        [h, w, C] float32, not clipped, and [h * scale, w * scale, C].
+
+    Raises:
+        ImageError: the sizes do not fit each other, or the picture is smaller than the scale.
+    """
+    truth = seen(picture, protocol.colour)
+    if low is not None:
+        small = seen(low, protocol.colour)
+        truth = np.ascontiguousarray(cut_to_low(truth, small, protocol.scale, where, low_where))
+        return unit(small), truth
+    how = Degradation(noise_seed=NOISE_SEED)
+    if protocol.task == "denoise":
+        how = Degradation(task="noise", sigma=float(protocol.level), noise_seed=NOISE_SEED)
+    elif protocol.task == "jpeg":
+        how = Degradation(task="jpeg", quality=protocol.level)
+    made, truth = validation_pair(truth, 0, protocol.scale, how)
+    return unit(made), truth
+
+
+def seen(picture: Array, colour: Colour) -> Bytes:
+    """[H, W, C] as 8 bits in the colours that a network sees, contiguous."""
+    pixels = to_depth(picture, 8)
+    if colour == "y" and pixels.shape[2] == 3:
+        luma: Bytes = rgb_to_y(pixels).round().astype(np.uint8)
+        return luma
+    if colour == "y":
+        return pixels
+    return np.ascontiguousarray(in_colour(pixels, colour))

@@ -1,0 +1,283 @@
+"""What `restore bench` does: models over sets, two models compared, models timed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from restore.atomic import writing
+from restore.bench.cache import Cache
+from restore.bench.compare import matched, paired
+from restore.bench.crops import Wish, crop_wish
+from restore.bench.figures import add_published, fingerprints, perceptual_of
+from restore.bench.protocols import (
+    Measure,
+    Protocol,
+    Task,
+    levels_of,
+    protocol_of,
+    task_of,
+)
+from restore.bench.results import RESULTS, Row, read_results, write_results
+from restore.bench.runs import Contender, SetRun, Settings, contender
+from restore.bench.sets import found_set, is_complete, set_notes
+from restore.bench.sheets import write_sheet
+from restore.bench.speed import machine_facts, speed_lines, timed, write_speeds
+from restore.bench.tables import paired_lines, screen_lines, write_paired, write_tables
+from restore.commands.computing import load_telling
+from restore.commands.screen import counted
+from restore.commands.text import plural
+from restore.errors import UsageError
+from restore.loading import load
+from restore.padding import Padding
+
+Tell = Callable[[str], None]
+
+DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
+_PADDINGS: dict[str, Padding] = {"papers": "published", "reflect": "reflect"}
+
+
+def score(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
+    """Score models on sets, and write the tables; the exit code."""
+    rows: list[Row] = []
+    try:
+        found = _scored(options, options.model, say, rows, keep=options.save_images)
+    except KeyboardInterrupt:
+        return _interrupted(options, rows, complain)
+    for path in found.written:
+        say(str(path))
+    return _code(options, rows, complain)
+
+
+def compare(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
+    """Compare two models, or two folders of results; the exit code."""
+    wishes = [crop_wish(text) for text in options.crops]
+    kinds = [_holds_results(name) for name in options.compare]
+    if any(kinds) and not all(kinds):
+        model = options.compare[kinds.index(False)]
+        raise UsageError(
+            f"--compare: one is a folder of results, and {model} is not; give two models or two "
+            "folders of results"
+        )
+    rows: list[Row] = []
+    if all(kinds):
+        sides = [read_results(Path(name)) for name in options.compare]
+    else:
+        if not options.dataset:
+            raise UsageError("no set to compare them on; give names of cards or folders with -d")
+        if options.compare[0] == options.compare[1]:
+            raise UsageError(f"--compare: {options.compare[0]} is both models; give two")
+        try:
+            _scored(options, options.compare, say, rows, keep=True)
+        except KeyboardInterrupt:
+            return _interrupted(options, rows, complain)
+        first = rows[0].model
+        sides = [
+            [row for row in rows if row.model == first],
+            [row for row in rows if row.model != first],
+        ]
+    pairs = matched(sides[0], sides[1])
+    statistics = [each for a, b in pairs for each in paired(a, b)]
+    for line in paired_lines(statistics):
+        say(line)
+    _make_folder(options.output)
+    say(str(write_paired(options.output, statistics)))
+    for path in _sheets(options, pairs, wishes, say):
+        say(str(path))
+    return _code(options, rows, complain) if rows else DONE
+
+
+def speed(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
+    """Time models; the exit code."""
+    contenders = list(_contenders(options, options.model, say))
+    total = len(options.size) * options.rounds
+    with counted(total, "rounds", options.quiet) as told:
+        timings = timed(contenders, options.size, options.rounds, told)
+    for line in speed_lines(timings, contenders):
+        say(line)
+    _make_folder(options.output)
+    say(str(write_speeds(options.output, timings, contenders)))
+    short = [timing for timing in timings if not timing.seconds]
+    for timing in short:
+        complain(f"{timing.model}: no memory for {timing.width} x {timing.height} pixels")
+    return SOME_FAILED if short else DONE
+
+
+@dataclass
+class _Written:
+    written: list[Path]
+
+
+def _scored(
+    options: argparse.Namespace, names: Sequence[str], say: Tell, rows: list[Row], *, keep: bool
+) -> _Written:
+    """Score models on sets; rows are added as they are done, then shown and written."""
+    measures = cast("Sequence[Measure]", list(dict.fromkeys(options.metrics)))
+    perceptual = perceptual_of(measures, options.device)
+    cache = Cache(options.output / "cache")
+    _make_folder(options.output)
+    marks = fingerprints(perceptual)
+    settings = Settings(options.tile, options.tile_pad, options.tta, marks)
+    contenders: list[Contender] = []
+    folders: dict[str, Path] = {}
+    for each in _contenders(options, names, say):
+        contenders.append(each)
+        for protocol in _protocols(options, each, measures):
+            for name in dict.fromkeys(options.dataset):
+                found = found_set(name, options.data_root, protocol)
+                # two folders of one name are two sets
+                is_first = folders.setdefault(found.name, found.folder) == found.folder
+                label = found.name if is_first else str(found.folder)
+                run = SetRun(
+                    each,
+                    protocol,
+                    settings,
+                    cache,
+                    perceptual=perceptual,
+                    keep_in=options.output / "pictures" if keep else None,
+                )
+                with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
+                    row = run(label, found.pictures, n)
+                row.notes += set_notes(found, protocol, cache)
+                if is_first and is_complete(found):
+                    add_published(row, each.model)
+                rows.append(row)
+                say(_row_line(row, run.from_cache))
+    say("")
+    for line in screen_lines(rows):
+        say(line)
+    written = [write_results(options.output, rows, machine_facts(contenders))]
+    return _Written([*written, *write_tables(options.output, rows)])
+
+
+def _row_line(row: Row, from_cache: int) -> str:
+    means = ", ".join(
+        f"{figure.title} {figure.shown(row.mean(figure))}" for figure in row.protocol.figures
+    )
+    kept = f" ({from_cache} from the cache)" if from_cache else ""
+    return (
+        f"{row.model.name}, {row.dataset} {row.protocol.level_name}: "
+        f"{plural(len(row.pictures), 'picture')}{kept}: {means if row.pictures else 'none scored'}"
+    )
+
+
+def _contenders(
+    options: argparse.Namespace, names: Sequence[str], say: Tell
+) -> Iterator[Contender]:
+    """The models one after the other, each under a name of its own."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    taken: dict[str, str] = {}  # by name and by digest
+    for source in names:
+
+        def loaded(dtype: str, source: str = source) -> Any:
+            return load(
+                source,
+                device=options.device,
+                dtype=dtype,
+                arch=options.arch,
+                config=dict(options.config),
+            )
+
+        model = load_telling(options, loaded, say)
+        found = contender(model, source, model.name)
+        if model.name in taken:
+            found = contender(model, source, f"{model.name}-{found.facts.digest[:8]}")
+        if found.facts.digest in taken:
+            raise UsageError(
+                f"{source} holds the same network as {taken[found.facts.digest]}; leave one out"
+            )
+        taken |= {found.facts.name: source, found.facts.digest: source}
+        say(f"model: {found.facts.name} ({model.variant}), {found.facts.dtype}, {model.device}")
+        yield found
+
+
+def _protocols(
+    options: argparse.Namespace, each: Contender, measures: Sequence[Measure]
+) -> list[Protocol]:
+    model = each.model
+    task = task_of(model, cast("Task | None", options.task))
+    return [
+        protocol_of(
+            model.in_channels,
+            task,
+            level,
+            padding=_PADDINGS[options.protocol],
+            gray=options.gray,
+            perceptual=measures,
+        )
+        for level in levels_of(model, task, options.noise or options.quality)
+    ]
+
+
+def _sheets(
+    options: argparse.Namespace,
+    pairs: Sequence[tuple[Row, Row]],
+    wishes: Sequence[Wish],
+    say: Tell,
+) -> Iterator[Path]:
+    """The contact sheets that can be made."""
+    for number, (a, b) in enumerate(pairs, 1):
+        level = a.protocol.level_name.replace(" ", "")
+        more = f"_{number}" if len(pairs) > 1 else ""
+        path = options.output / f"compare_{Path(a.dataset).name}_{level}{more}.png"
+        try:
+            yield write_sheet(path, a, b, wishes, options.most)
+        except UsageError as error:
+            # of results that were not kept, the statistics are all there is
+            if wishes:
+                raise
+            say(f"note: no sheet of {a.dataset}: {error}")
+
+
+def _holds_results(name: str) -> bool:
+    path = Path(name)
+    return path.suffix == ".json" or (path / RESULTS).is_file() or path.is_dir()
+
+
+def _make_folder(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _interrupted(options: argparse.Namespace, rows: Sequence[Row], complain: Tell) -> int:
+    complain(
+        f"interrupted: {plural(len(rows), 'set')} finished; pictures that are scored are kept in "
+        f"{options.output / 'cache'}, and the same command goes on from there"
+    )
+    return INTERRUPTED
+
+
+def _code(options: argparse.Namespace, rows: Sequence[Row], complain: Tell) -> int:
+    """The exit code, and what went wrong in words."""
+    wrong = [
+        f"{row.model.name}, {row.dataset} {row.protocol.level_name}: {name}: {why}"
+        for row in rows
+        for name, why in row.failed.items()
+    ]
+    if wrong:
+        complain(f"failed, {plural(len(wrong), 'picture')}:")
+    if options.check:
+        wrong += [
+            f"{row.model.name}, {row.dataset} {row.protocol.level_name}: {told}"
+            for row in rows
+            for told in _not_reached(row)
+        ]
+    for line in wrong:
+        complain(f"  {line}")
+    return SOME_FAILED if wrong else DONE
+
+
+def _not_reached(row: Row) -> Iterator[str]:
+    if not row.published:
+        yield "no figure of it was published, as far as is known here"
+    for figure in row.protocol.figures:
+        found = row.published.get(figure.key)
+        if found is not None and not found.ok:
+            mean = figure.shown(row.mean(figure))
+            yield f"{figure.title} is {mean}; published was {figure.shown(found.value)}"

@@ -1,0 +1,283 @@
+"""`restore bench` as it is called: what it says, leaves behind and returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench_samples import draw, tiny
+
+from restore import cli
+from restore.bench import figures, runs
+from restore.bench.published import Published
+from restore.bench.results import read_results
+from restore.image_io import Picture, read_picture, write_picture
+from restore.resizing import imresize
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder, with two models and a set of three pictures."""
+    monkeypatch.chdir(tmp_path)
+    tiny(2).save("a.pth")
+    tiny(2, seed=1).save("b.pth")
+    tiny(1).save("clean_noise25.pth")
+    for number in range(3):
+        draw(Path(f"photos/p{number}.png"), 33 + number, 41)
+
+
+def told(capsys: pytest.CaptureFixture[str], words: str) -> tuple[int, str, str]:
+    code = cli.main(["bench", *words.split()])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_table_is_shown_and_written(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = told(capsys, "-n a.pth b.pth -d photos -o out --device cpu")
+    assert (code, err) == (0, "")
+    assert "a, photos x2: 3 pictures: PSNR Y" in out
+    assert "photos: low-resolution pictures made by restore.imresize" in out
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        *("cache", "means.csv", "pictures.csv", "results.json", "table.md", "table.tex")
+    ]
+    rows = read_results(Path("out"))
+    assert [(row.model.name, row.dataset, row.count) for row in rows] == [
+        *[("a", "photos", 3), ("b", "photos", 3)]
+    ]
+    assert [p.name for p in rows[0].pictures] == ["p0", "p1", "p2"]
+
+
+def test_it_goes_on_after_an_interruption(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "-n a.pth -d photos -o out --device cpu -q"
+    real, done = runs.prepared, list[str]()
+
+    def interrupted(*given: object) -> object:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append("one")
+        return real(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "prepared", interrupted)
+        code, out, err = told(capsys, words)
+    assert (code, out) == (130, "")
+    assert "0 sets finished; pictures that are scored are kept in out/cache" in err
+    assert not Path("out/results.json").exists()
+    code, out, _ = told(capsys, words.removesuffix(" -q"))
+    assert code == 0 and "3 pictures (2 from the cache)" in out
+
+
+def test_noise_of_the_files_name_or_as_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "-n clean_noise25.pth -d photos -o out --device cpu --task denoise"
+    code, out, _ = told(capsys, words)
+    assert code == 0 and "clean_noise25, photos sigma 25" in out and "PSNR RGB" in out
+    _, out, _ = told(capsys, f"{words} --noise 15 50")
+    assert "sigma 15" in out and "sigma 50" in out and "sigma 25" not in out
+
+
+def test_a_picture_that_fails_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/p1.png").write_bytes(b"no picture")
+    code, out, err = told(capsys, "-n a.pth -d photos -o out --device cpu")
+    assert code == 1
+    assert "2 of 3" in out and "failed, 1 picture" in err and "p1" in err
+
+
+def test_check_wants_the_published_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "-n a.pth -d photos -o out --device cpu"
+    assert told(capsys, words)[0] == 0
+    code, _, err = told(capsys, f"{words} --check")
+    assert code == 1 and "no figure of it was published" in err
+
+
+def test_two_models_of_one_name_get_names_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("other").mkdir()
+    tiny(2, seed=1).save("other/a.pth")
+    _, _, err = told(capsys, "-n a.pth other/a.pth -d photos -o out --device cpu")
+    assert err == ""
+    names = [row.model.name for row in read_results(Path("out"))]
+    assert names[0] == "a" and names[1].startswith("a-") and len(names[1]) == 10
+    tiny(2).save("same.safetensors")
+    code, _, err = told(capsys, "-n a.pth same.safetensors -d photos -o out --device cpu")
+    assert code == 2 and "same.safetensors holds the same network as a.pth" in err
+
+
+def test_two_models_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--compare a.pth b.pth -d photos -o out --device cpu"
+    code, out, err = told(capsys, f"{words} --crops 2,3,12,10 --most 2")
+    assert (code, err) == (0, "")
+    assert "B - A" in out and "sign test" in out
+    assert Path("out/paired.csv").is_file()
+    sheet = read_picture("out/compare_photos_x2.png").pixels
+    assert sheet.shape[2] == 3 and len(np.unique(sheet)) > 10
+    folders = [read_results(Path("out"))]
+    assert all(picture.result for row in folders[0] for picture in row.pictures)
+
+
+def test_two_folders_of_results_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        words = f"-n {name}.pth -d photos -o out/{name} --device cpu -q"
+        assert told(capsys, words)[0] == 0
+    code, out, _ = told(capsys, "--compare out/a out/b -o out/both")
+    assert code == 0
+    assert "note: no sheet of photos: p" in out and "its result was not kept" in out
+    code, _, err = told(capsys, "--compare out/a b.pth -o out/both")
+    assert code == 2 and "b.pth is not" in err
+    code, _, err = told(capsys, "--compare out/a photos -o out/both")
+    assert code == 2 and "photos/results.json: cannot be read" in err
+
+
+def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--speed -n a.pth b.pth --size 16x24 8 --rounds 2 -o out --device cpu"
+    code, out, err = told(capsys, words)
+    assert (code, err) == (0, "")
+    assert "16 x 24" in out and "8 x 8" in out and "medians of 2 rounds" in out
+    content = json.loads(Path("out/speed.json").read_text())
+    assert [t["model"] for t in content["timings"]] == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("-d photos", "no model; give weight files"),
+        ("-n a.pth", "no set; give names of cards"),
+        ("-n a.pth -d nowhere", "-d nowhere: no such folder"),
+        ("-n none.pth -d photos", "none.pth: no such file"),
+        ("-n a.pth -d photos --tile 64", "--protocol papers takes pictures whole, and --tile"),
+        ("-n a.pth -d photos --noise 15", "--task denoise: a enlarges 2 times"),
+        ("-n a.pth -d photos --noise 15 --quality 10", "give one of them"),
+        ("-n a.pth -d photos --noise 15 --task jpeg", "--noise is for denoise"),
+        ("-n a.pth -d photos --crops 1,2,3,4", "--crops is for --compare"),
+        ("--compare a.pth a.pth -d photos", "a.pth is both models"),
+        ("--compare a.pth b.pth", "no set to compare them on"),
+        ("--compare a.pth b.pth -n a.pth -d photos", "leave -n out"),
+        ("--compare a.pth b.pth -d photos --crops 1,2", "--crops: is '1,2'"),
+        ("--speed -n a.pth --size 0", "expected pixels, as 64"),
+        ("-n clean_noise25.pth -d photos --task sr", "expected one that enlarges"),
+        ("-n a.pth -d photos --fp32 --dtype bf16", "contradict each other"),
+    ],
+)
+def test_what_cannot_be_obeyed_is_refused(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = told(capsys, f"{words} -o out --device cpu")
+    assert code == 2
+    assert message in err
+    assert not Path("out/results.json").exists()
+
+
+def test_published_figures_are_of_whole_sets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network under an official name, on three and on five pictures of a folder named Set5."""
+    tiny(2).save("HiT-SRF-2x.pth")
+    monkeypatch.setattr(figures, "published", _printed)
+    for number in range(3):
+        draw(Path(f"data/Set5/{number}.png"), 33, 41)
+    words = "-n HiT-SRF-2x.pth -d Set5 --data-root data -o out --device cpu"
+    code, _, err = told(capsys, f"{words} --check")
+    assert code == 1 and "no figure of it was published" in err
+    for number in range(3, 5):
+        draw(Path(f"data/Set5/{number}.png"), 33, 41)
+    code, out, err = told(capsys, f"{words} --check")
+    assert code == 1 and "published was 99.00" in err
+    assert "a paper, table 1" in out and "99.00" in out
+    row = read_results(Path("out"))[0]
+    assert row.published["psnr_y"].difference < -50
+    assert not row.published["psnr_y"].ok
+    _, out, _ = told(capsys, f"{words} --gray y")
+    assert "99.00" not in out
+
+
+def _printed(keys: object, dataset: str, level: int, metric: str) -> Published | None:
+    assert (keys, dataset, level) == (("HiT-SRF-2x.pth",), "Set5", 2)
+    return Published(99.0, 2, "a paper, table 1", "key", "y") if metric == "psnr_y" else None
+
+
+def test_folders_of_one_name_are_two_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    draw(Path("other/photos/p0.png"), 40, 40)
+    code, _, _ = told(capsys, "-n a.pth -d photos other/photos photos -o out --device cpu")
+    assert code == 0
+    names = [(row.dataset, row.count) for row in read_results(Path("out"))]
+    assert names == [("photos", 3), ("other/photos", 1)]
+
+
+def test_the_authors_scores_are_reached(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
+    """One picture of Set5, whose score was measured with the authors' code."""
+    weights, data = shared / "weights" / "HiT-SRF_x4.pth", shared / "data" / "Set5"
+    if not weights.exists():
+        pytest.skip("needs ../shared/weights/HiT-SRF_x4.pth")
+    for part, name in (("HR", "butterfly.png"), ("LR_bicubic/X4", "butterflyx4.png")):
+        Path("one", part).mkdir(parents=True)
+        Path("one", part, name).write_bytes((data / part / name).read_bytes())
+    code, _, _ = told(capsys, f"-n {weights} -d one -o out --device cpu")
+    row = read_results(Path("out"))[0]
+    assert code == 0 and row.count == 1
+    assert round(row.pictures[0].values["psnr_y"], 2) == 29.38
+
+
+def test_measures_with_weights_are_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other weights are another measure: nothing of the first is found again."""
+    strengths = iter((1.0, 1.0, 2.0))
+
+    def made(name: str, *, device: object) -> Callable[..., float]:
+        strength = next(strengths)
+        return lambda result, truth, crop_border: strength * float(result.mean())
+
+    monkeypatch.setattr("restore.metrics.perceptual.perceptual", made)
+    words = "-n a.pth -d photos -o out --device cpu --metrics lpips"
+    for kept in ("", " (3 from the cache)", ""):
+        code, out, _ = told(capsys, words)
+        assert code == 0 and f"3 pictures{kept}: PSNR Y" in out and "LPIPS" in out
+    scores = read_results(Path("out"))[0].pictures
+    assert all(score.values["lpips_rgb"] > 0 for score in scores)
+
+
+def test_a_measure_without_its_weights_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    code, _, err = told(capsys, "-n a.pth -d photos -o out --device cpu --metrics dists")
+    assert code == 2 and "DISTS: no vgg16" in err and "leave out DISTS" in err
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "name", "told_of"),
+    [
+        ("HR", "LR_bicubic/X2", "p0x2.png", "of the folder LR_bicubic"),
+        ("GTmod2", "LRbicx2", "p0.png", "of the folder LRbicx2"),
+    ],
+)
+def test_a_sets_own_low_side_is_taken_and_verified(
+    high: str, low: str, name: str, told_of: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = read_picture(draw(Path("mine", high, "p0.png"), 32, 44)).pixels
+    small = imresize(truth, 0.5)
+    path = Path("mine", low, name)
+    path.parent.mkdir(parents=True)
+    write_picture(path, Picture(small), fmt="png")
+    words = "-n a.pth -d mine -o out --device cpu"
+    code, out, _ = told(capsys, words)
+    assert code == 0 and told_of in out and "differs" not in out
+    right = read_results(Path("out"))[0].pictures[0].values
+    write_picture(path, Picture(small // 2), fmt="png")
+    for _ in range(2):  # also when it is known from the cache
+        code, out, _ = told(capsys, words)
+        assert code == 0 and f"{path}: differs from MATLAB's bicubic in" in out
+    assert read_results(Path("out"))[0].pictures[0].values != right
+
+
+def test_tiles_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "-n clean_noise25.pth -d photos -o out --device cpu --task denoise --tile 32"
+    code, out, _ = told(capsys, f"{words} --protocol reflect")
+    assert code == 0 and "3 of 3 pictures were cut into tiles" in out
