@@ -123,31 +123,34 @@ def _scored(
     _make_folder(options.output)
     marks = fingerprints(perceptual)
     settings = Settings(options.tile, options.tile_pad, options.tta, marks)
-    contenders: list[Contender] = []
+    # all models and sets are looked for before the first picture
+    contenders = list(_contenders(options, names, say))
+    runs = [
+        (each, protocol, found_set(name, options.data_root, protocol))
+        for each in contenders
+        for protocol in _protocols(options, each, measures)
+        for name in dict.fromkeys(options.dataset)
+    ]
     folders: dict[str, Path] = {}
-    for each in _contenders(options, names, say):
-        contenders.append(each)
-        for protocol in _protocols(options, each, measures):
-            for name in dict.fromkeys(options.dataset):
-                found = found_set(name, options.data_root, protocol)
-                # two folders of one name are two sets
-                is_first = folders.setdefault(found.name, found.folder) == found.folder
-                label = found.name if is_first else str(found.folder)
-                run = SetRun(
-                    each,
-                    protocol,
-                    settings,
-                    cache,
-                    perceptual=perceptual,
-                    keep_in=options.output / "pictures" if keep else None,
-                )
-                with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
-                    row = run(label, found.pictures, n)
-                row.notes += set_notes(found, protocol, cache)
-                if is_first and is_complete(found):
-                    add_published(row, each.model)
-                rows.append(row)
-                say(_row_line(row, run.from_cache))
+    for each, protocol, found in runs:
+        # two folders of one name are two sets
+        is_first = folders.setdefault(found.name, found.folder) == found.folder
+        label = found.name if is_first else str(found.folder)
+        run = SetRun(
+            each,
+            protocol,
+            settings,
+            cache,
+            perceptual=perceptual,
+            keep_in=options.output / "pictures" if keep else None,
+        )
+        with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
+            row = run(label, found.pictures, n)
+        row.notes += set_notes(found, protocol, cache)
+        if is_first and is_complete(found):
+            add_published(row, each.model)
+        rows.append(row)
+        say(_row_line(row, run.from_cache))
     say("")
     for line in screen_lines(rows):
         say(line)
