@@ -9,11 +9,14 @@ Shape letters: B pictures, C channels, h, w rows and columns of lq, s scale.
 from __future__ import annotations
 
 import functools
+import os
 import random
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import RawValue
+from multiprocessing.util import Finalize
 from typing import Any
 
 import cv2
@@ -163,6 +166,7 @@ class TrainingLoader:
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         sampler, workers = self._sampler(), self.settings.workers
+        is_over = RawValue("b", 0)
         with warnings.catch_warnings():
             # the number asked for is obeyed; official option files ask for many
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
@@ -172,19 +176,24 @@ class TrainingLoader:
                 num_workers=workers,
                 collate_fn=_as_it_is,
                 pin_memory=self.device.type == "cuda",
-                worker_init_fn=functools.partial(_begin_worker, self.data.seed),
+                worker_init_fn=functools.partial(_begin_worker, self.data.seed, is_over),
                 prefetch_factor=self.settings.prefetch if workers else None,
                 multiprocessing_context=START_METHOD if workers else None,
                 # of its own: PyTorch would take a number of the training's random state
                 generator=torch.Generator().manual_seed(self.data.seed),
             )
             batches = iter(loader)
-        for batch in batches:
-            if isinstance(batch, RestoreError):
-                raise batch
-            taken = len(batch.index) * self.settings.world
-            self.state = LoaderState(self.state.position + taken, self.state.batches + 1)
-            yield self._finished(batch)
+        # called at the latest when this process ends, before multiprocessing waits for its children
+        end = Finalize(None, setattr, args=(is_over, "value", 1), exitpriority=0)
+        try:
+            for batch in batches:
+                if isinstance(batch, RestoreError):
+                    raise batch
+                taken = len(batch.index) * self.settings.world
+                self.state = LoaderState(self.state.position + taken, self.state.batches + 1)
+                yield self._finished(batch)
+        finally:
+            end()
 
     def _finished(self, batch: HostBatch) -> TrainingBatch:
         gt, usm = _to_unit(batch.gt, self.device), None
@@ -248,15 +257,28 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _begin_worker(seed: int, worker: int) -> None:
-    """Make a reading process harmless: no threads of its own, no part in signals, seeded."""
+def _leave(is_over: Any, number: int, frame: object) -> None:
+    """Obey a signal to a reading process, if it is one of the training process."""
+    if is_over.value:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _begin_worker(seed: int, is_over: Any, worker: int) -> None:
+    """Make a reading process harmless: no threads of its own, no part in signals, seeded.
+
+    Args:
+        seed: of the set.
+        is_over: shared memory, not 0 once no more batches are taken.
+        worker: its number.
+    """
     cv2.setNumThreads(0)
     # a second thread would be waited for in OpenMP's pool, which a fork does not bring along
     torch.set_num_threads(1)
     # Ctrl-C reaches all processes of a terminal, a manager of services ends all of a run by
-    # SIGTERM: the training one decides what it means, and this one ends when that has
+    # SIGTERM: the training one decides what it means, and ends this one so itself, later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, functools.partial(_leave, is_over))
     # nothing here draws from these; what someone adds would then not differ from run to run
     random.seed(seed + worker)
     np.random.seed((seed + worker) % 2**32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
 import time
@@ -194,7 +196,7 @@ class Curious(SyntheticPatches):
         assert torch.get_num_threads() == 1
         assert torch.isfinite(attend()).all()
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
         return pair
 
 
@@ -209,6 +211,19 @@ def test_kernels_and_signals_are_harmless_in_reading_processes(entries: list[Ent
     began = time.monotonic()
     assert len(take(data, 4, replace(SETTINGS, workers=2))) == 4
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.skipif(START_METHOD != "fork", reason="needs fork")
+def test_readers_end_with_the_process_that_left_its_batches(entries: list[Entry]) -> None:
+    def leave() -> None:
+        global left  # as an interpreter's variables are when it ends
+        left = iter(TrainingLoader(noisy(entries), replace(SETTINGS, workers=2), device=CPU))
+        next(left)
+
+    process = multiprocessing.get_context("fork").Process(target=leave)
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None  # it waits for its children as it ends
 
 
 @pytest.mark.skipif(START_METHOD != "fork", reason="needs fork")
