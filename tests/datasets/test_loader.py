@@ -189,14 +189,18 @@ def attend() -> torch.Tensor:
 
 
 class Curious(SyntheticPatches):
-    """Tells what a reading process is like, as the pixels of a patch."""
+    """Fails where a reading process is not as it should be."""
+
+    survived = False
 
     def patch(self, draw, random):  # type: ignore[no-untyped-def]
         pair = super().patch(draw, random)
         assert torch.get_num_threads() == 1
         assert torch.isfinite(attend()).all()
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not self.survived:  # the first patches are taken for certain
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.survived = True
         return pair
 
 
