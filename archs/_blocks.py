@@ -299,18 +299,29 @@ class Blocks(nn.Module):
 def _may_overwrite(before: nn.Module | None, block: nn.Module) -> bool:
     """Whether a block may put its result where the one before put what it takes.
 
-    Autograd, and hooks for whoever set them, may keep it. The types are asked, as wrappers of
-    modules give the attributes of what is in them.
+    Autograd, hooks and a `forward` that someone replaced may keep it.
     """
     return not (
         before is None
         or block.training
         or torch.is_grad_enabled()
-        or not all(getattr(type(module), "overwrites", False) for module in (before, block))
+        or not (_overwrites(before) and _overwrites(block))
         or before._forward_hooks
         or block._forward_hooks
         or block._forward_pre_hooks
         or _has_any_global_hook()
+    )
+
+
+def _overwrites(module: nn.Module) -> bool:
+    """Whether its `forward` is that of a class that has an `overwrite` to the same effect.
+
+    The type is asked, as wrappers of modules give the attributes of what is in them.
+    """
+    if "forward" in vars(module):
+        return False
+    return "overwrite" in vars(
+        next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
     )
 
 

@@ -217,7 +217,6 @@ class SwinBlock(AttentionBlock):
     """Attention in square windows, then an MLP of `hidden` channels."""
 
     attn: WindowAttention
-    overwrites = True
 
     def __init__(
         self,

@@ -117,8 +117,6 @@ class CAB(nn.Module):
 class HAB(SwinBlock):
     """A Swin block with a convolution branch beside its attention, which is never dropped."""
 
-    overwrites = False
-
     def __init__(self, config: HATConfig, num_heads: int, shift: int, drop_path: float) -> None:
         super().__init__(
             config.embed_dim,

@@ -178,3 +178,31 @@ def test_maps_are_overwritten_only_where_nobody_has_them(kept: str) -> None:
     assert torch.equal(x, before)
     assert len(seen) == (kept in ("output", "input"))
     assert all(torch.equal(now, then) for now, then in seen)
+
+
+@pytest.mark.parametrize("how", ["instance", "subclass"])
+def test_a_replaced_forward_is_called_and_may_keep_maps(how: str) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def halved(y: Tensor) -> Tensor:
+        seen.append((y / 2, y / 2))
+        return seen[-1][0]
+
+    class Halved(SwinBlock):
+        def forward(self, x: Tensor) -> Tensor:
+            return halved(super().forward(x))
+
+    def block(shift: int) -> SwinBlock:
+        if how == "subclass":
+            return Halved(12, 2, 4, shift, 8)
+        made = SwinBlock(12, 2, 4, shift, 8)
+        plain = made.forward
+        made.forward = lambda x: halved(plain(x))  # type: ignore[method-assign]
+        return made
+
+    with torch.no_grad():
+        Blocks([block(0), block(2), block(0)], use_checkpoint=False).eval()(
+            torch.randn(2, 8, 8, 12)
+        )
+    assert len(seen) == 3
+    assert all(torch.equal(now, then) for now, then in seen)
