@@ -208,11 +208,21 @@ class Training:
         if self.processes.is_first:
             write_whole(folder / f"net_g_{label}.pth", content)
 
+    def checkpoint_bytes(self) -> int:
+        """About how much net_g_<iter>.pth, net_g_latest.pth and a training state take."""
+        weights = 4 * self.model.num_parameters
+        derived = sum(x.nbytes for x in self._derived().values())
+        copies = 1 if self.average is None else 2
+        # the optimizers have two averages of the gradients each
+        return 2 * copies * (weights + derived) + (copies + 2) * weights
+
     def _official(self, module: nn.Module) -> dict[str, Tensor]:
-        state = full_state(module)
-        for key, make in self.model.spec.derived(self.model.config).items():
-            state[key] = make()
-        return state
+        return {**full_state(module), **self._derived()}
+
+    def _derived(self) -> dict[str, Tensor]:
+        """What official files hold beside parameters, computed from the configuration."""
+        derived = self.model.spec.derived(self.model.config)
+        return {key: make() for key, make in derived.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes, on the CPU; all processes call it."""

@@ -243,7 +243,7 @@ def start_run(
         model = training.model
         # only now that nothing else can refuse to begin is an older run of that name put aside
         if group.is_first:
-            check_room(folders, 6 * 4 * model.num_parameters)
+            check_room(folders, training.checkpoint_bytes())
             aside = prepare(folders, options, resumed=state is not None)
             with untouched_random_states():  # wandb draws the names of runs
                 run.journal = Journal(options, folders, first)

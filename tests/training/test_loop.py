@@ -25,6 +25,7 @@ from torch import Tensor
 import restore
 from restore.errors import CheckpointError, ImageError, OutputError, UsageError
 from restore.image_io import Picture, write_picture
+from restore.training import run as run_module
 from restore.training import states
 from restore.training.distributed import Processes
 from restore.training.experiment import results_folder
@@ -317,6 +318,20 @@ def test_a_disk_that_holds_no_checkpoint_is_told_at_once(
     monkeypatch.setattr("restore.training.experiment.shutil.disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match="the disk has 0 MiB left"):
         train(options, root=tmp_path)
+
+
+def test_the_room_that_is_asked_for_is_that_of_a_checkpoint(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(run_module, "check_room", lambda _, needed: asked.append(needed))
+    network = NetworkOptions(type="SwinIR", arguments={**NETWORK, "embed_dim": 60})
+    train(replace(changed(options, total_iter=1), network_g=network), root=tmp_path)
+    folder = tmp_path / "experiments/tiny"
+    files = [folder / "training_states/1.state"]
+    files += [folder / f"models/net_g_{label}.pth" for label in ("1", "latest")]
+    # more are the names of tensors, their places and alignment
+    assert 1 <= sum(path.stat().st_size for path in files) / asked[0] < 1.25
 
 
 def damage(path: Path) -> None:
