@@ -25,7 +25,7 @@ from restore.bench.protocols import (
 )
 from restore.bench.results import RESULTS, Row, read_results, write_results
 from restore.bench.runs import Contender, SetRun, Settings, contender
-from restore.bench.sets import found_set, is_complete, set_notes
+from restore.bench.sets import found_set, verdict_on
 from restore.bench.sheets import write_sheet
 from restore.bench.speed import machine_facts, speed_lines, timed, write_speeds
 from restore.bench.tables import paired_lines, screen_lines, write_paired, write_tables
@@ -146,9 +146,9 @@ def _scored(
         )
         with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
             row = run(label, found.pictures, n)
-        row.notes += set_notes(found, protocol, cache)
-        if is_first and is_complete(found):
-            add_published(row, each.model)
+        verdict = verdict_on(found, protocol, cache)
+        row.notes += verdict.notes
+        add_published(row, each.model, found.name, verdict.unlike)
         rows.append(row)
         say(_row_line(row, run.from_cache))
     say("")
@@ -278,7 +278,7 @@ def _code(options: argparse.Namespace, rows: Sequence[Row], complain: Tell) -> i
 
 def _not_reached(row: Row) -> Iterator[str]:
     if not row.published:
-        yield "no figure of it was published, as far as is known here"
+        yield row.unpublished
     for figure in row.protocol.figures:
         found = row.published.get(figure.key)
         if found is not None and not found.ok:

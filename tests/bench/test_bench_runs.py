@@ -197,7 +197,7 @@ def test_equal_pictures_are_written_and_read(pictures: list[OnDisk], tmp_path: P
     assert read_results(tmp_path / "results.json") == [row]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "rows": [1]}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 2, "rows": [1]}'])
 def test_no_results_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(UsageError, match=r"is no results\.json of `restore bench`"):
@@ -206,7 +206,7 @@ def test_no_results_are_refused(text: str, tmp_path: Path) -> None:
 
 def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"format": 0}')
-    with pytest.raises(UsageError, match="is of format 0, and 1 is read here"):
+    with pytest.raises(UsageError, match="is of format 0, and 2 is read here"):
         read_results(tmp_path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_results(tmp_path / "nowhere.json")
