@@ -28,6 +28,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny(2).save("a.pth")
     tiny(2, seed=1).save("b.pth")
+    tiny(3).save("x3.pth")
     tiny(1).save("clean_noise25.pth")
     for number in range(3):
         draw(Path(f"photos/p{number}.png"), 33 + number, 41)
@@ -165,6 +166,9 @@ def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
         ("--compare a.pth b.pth", "no set to compare them on"),
         ("--compare a.pth b.pth -n a.pth -d photos", "leave -n out"),
         ("--compare a.pth b.pth -d photos --crops 1,2", "--crops: is '1,2'"),
+        ("--compare a.pth b.pth -d photos --crops P=1,2,3,4", "no such picture; there are p0"),
+        ("--compare a.pth b.pth -d photos --crops 30,2,13,4", "beyond p0, which has 40 x 32 pix"),
+        ("--compare a.pth x3.pth -d photos", "A has photos x2, B has photos x3"),
         ("--speed -n a.pth --size 0", "expected pixels, as 64"),
         ("-n clean_noise25.pth -d photos --task sr", "expected one that enlarges"),
         ("-n a.pth -d photos --fp32 --dtype bf16", "contradict each other"),
@@ -318,6 +322,46 @@ def test_folders_of_one_name_are_two_sets(capsys: pytest.CaptureFixture[str]) ->
     assert code == 0
     names = [(row.dataset, row.count) for row in read_results(Path("out"))]
     assert names == [("photos", 3), ("other/photos", 1)]
+    Path("link").symlink_to("photos")
+    for folders in (
+        "photos ./photos photos/",
+        "photos link",
+        f"other/../photos {Path.cwd()}/photos",
+    ):
+        assert told(capsys, f"-n a.pth -d {folders} -o out --device cpu")[0] == 0
+        assert [row.count for row in read_results(Path("out"))] == [3]
+
+
+def test_results_with_missing_figures_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        assert told(capsys, f"-n {name}.pth -d photos -o {name} --device cpu -q")[0] == 0
+    path = Path("a/results.json")
+    content = json.loads(path.read_text())
+    del content["rows"][0]["pictures"][1]["values"]["ssim_y"]
+    path.write_text(json.dumps(content))
+    code, _, err = told(capsys, "--compare a b -o out")
+    assert code == 2 and "a/results.json: is no results.json" in err and "p1 has no ssim_y" in err
+
+
+def test_runs_on_other_low_sides_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    truth = read_picture(draw(Path("mine/HR/p0.png"), 32, 44)).pixels
+    path = Path("mine/LR_bicubic/X2/p0x2.png")
+    path.parent.mkdir(parents=True)
+    for name, low in zip("ab", (imresize(truth, 0.5), truth[::2, ::2].copy()), strict=True):
+        write_picture(path, Picture(low), fmt="png")
+        assert told(capsys, f"-n {name}.pth -d mine -o {name} --device cpu -q")[0] == 0
+    code, out, err = told(capsys, "--compare a b -o out")
+    assert (code, out) == (2, "") and "low-quality sides of p0 are different files" in err
+
+
+def test_crops_of_results_that_were_not_kept_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in "ab":
+        assert told(capsys, f"-n {name}.pth -d photos -o {name} --device cpu -q")[0] == 0
+    for crop, message in (("1,1,8,8", "result was not kept"), ("1,1,80,8", "reaches beyond p0")):
+        code, out, err = told(capsys, f"--compare a b -o out --crops {crop}")
+        assert (code, out) == (2, "") and message in err and not Path("out").exists()
 
 
 def test_the_authors_scores_are_reached(capsys: pytest.CaptureFixture[str], shared: Path) -> None:
