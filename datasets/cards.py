@@ -43,6 +43,7 @@ __all__ = [
     "card_names",
     "compared_with_card",
     "find_set",
+    "folder_of",
     "verify",
 ]
 
@@ -134,7 +135,7 @@ def find_set(
     if isinstance(which, Path):
         folder, known = which, find_card(which.resolve().name)
     else:
-        folder, known = _folder_of(which, data_root), which
+        folder, known = folder_of(which, data_root), which
     layout = _layout(folder, known, scale if wants == "sr" else None)
     names = pictures_in(layout.gt)
     taken, problems = _as_card_has(names, known)
@@ -162,7 +163,8 @@ def find_set(
     )
 
 
-def _folder_of(known: Card, data_root: Path | None) -> Path:
+def folder_of(known: Card, data_root: Path | None) -> Path:
+    """The folder of a set, below another one or that itself; UsageError where there is none."""
     if data_root is None:
         raise UsageError(f"{known.name}: where does it lie? Give the folder that holds its folder")
     if not data_root.is_dir():

@@ -9,7 +9,8 @@ from typing import Literal
 
 from restore.bench.cache import Cache, file_digest, versions
 from restore.bench.protocols import Protocol
-from restore.datasets.cards import FoundSet, card, compared_with_card, find_set, some
+from restore.datasets.card_files import find_card
+from restore.datasets.cards import FoundSet, card, compared_with_card, find_set, folder_of, some
 from restore.errors import ImageError, UsageError
 
 
@@ -21,7 +22,17 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
     """
     scale = protocol.scale if protocol.task == "sr" else None
     wants: Literal["sr", "gt"] = "sr" if protocol.task == "sr" else "gt"
-    if Path(name).is_dir():
+    local = Path(name).is_dir()
+    if data_root is not None and (known := find_card(name)) is not None:
+        # what lies in the current folder by chance must not go before the folder that was given
+        try:
+            folder_of(known, data_root)
+        except UsageError:
+            if not local:
+                raise
+        else:
+            return find_set(known, data_root, scale=scale, wants=wants)
+    if local:
         return find_set(Path(name), scale=scale, wants=wants)
     try:
         known = card(name)

@@ -332,6 +332,20 @@ def test_folders_of_one_name_are_two_sets(capsys: pytest.CaptureFixture[str]) ->
         assert [row.count for row in read_results(Path("out"))] == [3]
 
 
+def test_a_data_root_goes_before_the_current_folder(
+    capsys: pytest.CaptureFixture[str], set5: Path
+) -> None:
+    draw(Path("Set5/chance.png"), 33, 41)
+    assert told(capsys, ON_SET5)[0] == 0
+    assert [row.count for row in read_results(Path("out"))] == [5]
+    for words in (
+        ON_SET5.replace("-d Set5", "-d ./Set5"),
+        ON_SET5.replace("data-root data", "data-root photos"),
+    ):
+        assert told(capsys, words)[0] == 0
+        assert [row.count for row in read_results(Path("out"))] == [1]
+
+
 def test_results_with_missing_figures_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ab":
         assert told(capsys, f"-n {name}.pth -d photos -o {name} --device cpu -q")[0] == 0
