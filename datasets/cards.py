@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,12 @@ __all__ = [
     "CardImage",
     "FoundPicture",
     "FoundSet",
+    "Verified",
     "card",
     "card_names",
+    "compared_with_card",
     "find_set",
+    "folder_of",
     "verify",
 ]
 
@@ -90,6 +93,18 @@ class FoundSet:
     problems: tuple[str, ...]
 
 
+class Verified(NamedTuple):
+    """What comparing a set with its card told.
+
+    Attributes:
+        told: one sentence for each difference, and for what could not be compared.
+        unlike: those of them that say that scores are of other pictures than the card's.
+    """
+
+    told: list[str]
+    unlike: list[str]
+
+
 @dataclass(frozen=True)
 class _Layout:
     gt: Path
@@ -120,7 +135,7 @@ def find_set(
     if isinstance(which, Path):
         folder, known = which, find_card(which.resolve().name)
     else:
-        folder, known = _folder_of(which, data_root), which
+        folder, known = folder_of(which, data_root), which
     layout = _layout(folder, known, scale if wants == "sr" else None)
     names = pictures_in(layout.gt)
     taken, problems = _as_card_has(names, known)
@@ -135,10 +150,8 @@ def find_set(
         alone = [picture.name for picture in pictures if picture.lq is None]
         if alone:
             problems.append(f"{layout.lq}: lacks {some(alone)}; made on the fly")
-    if wants == "gt" and (multiple := _multiple(layout.gt)):
-        problems.append(
-            f"{layout.gt}: the pictures are cut to multiples of {multiple}; papers take whole ones"
-        )
+    if wants == "gt" and (words := _cut_words(layout.gt)):
+        problems.append(words)
     return FoundSet(
         known.name if known else folder.resolve().name,
         known,
@@ -150,7 +163,8 @@ def find_set(
     )
 
 
-def _folder_of(known: Card, data_root: Path | None) -> Path:
+def folder_of(known: Card, data_root: Path | None) -> Path:
+    """The folder of a set, below another one or that itself; UsageError where there is none."""
     if data_root is None:
         raise UsageError(f"{known.name}: where does it lie? Give the folder that holds its folder")
     if not data_root.is_dir():
@@ -203,6 +217,13 @@ def _multiple(folder: Path) -> int:
     """The 12 of a folder GTmod12; 0 for others."""
     match = re.fullmatch(r"GTmod(\d+)", folder.name)
     return int(match[1]) if match else 0
+
+
+def _cut_words(folder: Path) -> str | None:
+    multiple = _multiple(folder)
+    if not multiple:
+        return None
+    return f"{folder}: the pictures are cut to multiples of {multiple}; papers take whole ones"
 
 
 def _as_card_has(
@@ -260,8 +281,21 @@ def verify(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> l
     Returns:
         One sentence for each difference; none for a set whose figures can be compared.
     """
+    return compared_with_card(found, progress=progress).told
+
+
+def compared_with_card(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> Verified:
+    """As `verify`, and which of it makes the pictures others than the card's.
+
+    Where a card holds neither size nor sha256 of a picture, nothing tells it from another.
+    """
+    unlike = []
+    if found.scale is None:
+        cut = {words for picture in found.pictures if (words := _cut_words(picture.gt.parent))}
+        unlike += [words for words in found.problems if words in cut]
     told = list(found.problems)
     unknown = 0
+    seen: dict[str, FoundPicture] = {}
     for picture in found.pictures:
         try:
             gt = read_entry(Entry(picture.gt))
@@ -270,16 +304,23 @@ def verify(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> l
                 image = found.card.image(picture.name) or found.card.image_of(gt)
             if image is None or (image.known(gt) is None and differs(image, gt) is None):
                 unknown += 1
-            told += _differences(picture, image, gt, found.scale)
+            different = list(_differences(picture, image, gt, found.scale))
+            told += different
+            if image is None and found.card and found.card.images:
+                different.append(f"{picture.gt}: {found.card.name} has no such picture")
+            elif image is not None and seen.setdefault(image.file, picture) is not picture:
+                different.append(f"{picture.gt}: is {image.file} once more")
+            unlike += different
         except (ImageError, UsageError) as error:
             told.append(str(error))
+            unlike.append(str(error))
         progress()
     if found.card and unknown:
         told.append(
             f"{unknown} of {len(found.pictures)} pictures could not be compared: the card of "
             f"{found.card.name} holds no sha256 of them"
         )
-    return told
+    return Verified(told, unlike)
 
 
 def _differences(

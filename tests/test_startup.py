@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,3 +38,18 @@ def test_help_loads_no_pytorch(words: list[str], record_property: Record) -> Non
 def test_what_the_clock_stands_at_is_the_median_of_processes() -> None:
     answers = [{"exit": 0, "torch": True, "unwanted": [], "total": t} for t in (2.0, 9.0, 3.0)]
     assert startup.median(answers) == {"total": 3.0}
+
+
+def test_an_interrupt_while_it_loads_is_told_in_one_line() -> None:
+    """Ctrl-C before the command line is imported: no traceback of Python's own."""
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'restore.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from restore.__main__ import main\n"
+        "raise SystemExit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -13,12 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import PIL
 import torch
 
 from restore import __version__
 from restore.atomic import atomic_output, writing
 from restore.errors import ImageError
+from restore.kernels.native_library import FILE, ISAS, bfloat16_refuses, library
 from restore.model import Model
 
 _HOME = Path(__file__).parents[1]
@@ -27,6 +30,7 @@ _COMPUTES = (
     *("archs", "kernels", "upscaling", "image_io", "metrics", "metrics.py"),
     *("model.py", "padding.py", "resizing.py", "bench/protocols.py", "bench/scores.py"),
     *("datasets/degradations.py", "datasets/images.py", "datasets/single.py"),
+    "datasets/validation.py",
 )
 _SUFFIXES = (".py", ".cpp", ".h")
 
@@ -92,7 +96,7 @@ def model_digest(model: Model) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of what computes: this package, its code, and the libraries beneath."""
+    """Of what computes: this package, its code and native library, and the libraries beneath."""
     found = hashlib.sha256()
     for name in _COMPUTES:
         # the links of a checkout are followed, as their folders are what runs
@@ -105,4 +109,17 @@ def versions() -> dict[str, str]:
         "code": found.hexdigest()[:16],
         "torch": str(torch.__version__),
         "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "native": native_library(),
     }
+
+
+def native_library() -> str:
+    """Digest and instruction sets of the library that computes on CPUs; "none" without it."""
+    try:
+        isa = library().isa
+    except LookupError:
+        return "none"
+    more = "" if bfloat16_refuses() else ", bfloat16"
+    return f"{file_digest(FILE)[:16]} {ISAS[isa]}{more}"

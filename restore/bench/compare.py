@@ -23,8 +23,9 @@ class Paired:
         dataset, level: of both rows.
         figure: what is compared.
         a, b: means.
-        count: pictures that both have, with finite values.
-        difference: the mean of B - A.
+        count: pictures that both have, with values; all count in the sign test.
+        infinite: those of them without a finite difference, which means and interval leave out.
+        difference: the mean of B - A; NaN without a finite one.
         low, high: Student's interval of 95 % around it; NaN below two pictures.
         b_better, a_better: pictures on which either is; on the others they are equal.
         sign_p: of the two-sided sign test: how probable so uneven a count is, or a more uneven
@@ -38,6 +39,7 @@ class Paired:
     a: float
     b: float
     count: int
+    infinite: int
     difference: float
     low: float
     high: float
@@ -89,9 +91,34 @@ def pictures_of_both(a: Row, b: Row) -> list[Both]:
                 f"{a.dataset}: {each.a.truth} and {each.b.truth} are different pictures; score "
                 "both models on the same files"
             )
+        if each.a.low_digest != each.b.low_digest:
+            raise UsageError(
+                f"{a.dataset}: the low-quality sides of {each.a.name} are different files, or one "
+                "was made; score both models on the same files"
+            )
     if not found:
         raise UsageError(f"{a.dataset} {a.protocol.level_name}: no picture is scored by both")
     return found
+
+
+def made_otherwise(a: Row, b: Row) -> list[str]:
+    """What of computing differs between two rows, one sentence for each; it hardly moves scores."""
+    kinds = {
+        "arithmetic": (a.model.dtype, b.model.dtype),
+        "device": (a.model.device, b.model.device),
+        **{name: (a.settings.get(name), b.settings.get(name)) for name in ("threads", "versions")},
+    }
+    return [
+        f"{a.dataset} {a.protocol.level_name}: {name} of A: {_words(one)}, of B: {_words(other)}"
+        for name, (one, other) in kinds.items()
+        if one != other
+    ]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name} {each}" for name, each in value.items())
+    return str(value)
 
 
 def paired(a: Row, b: Row) -> list[Paired]:
@@ -103,11 +130,12 @@ def paired(a: Row, b: Row) -> list[Paired]:
 
 def _paired(row: Row, other: Row, figure: Figure, both: Sequence[Both]) -> Paired:
     pairs = [(each.a.values[figure.key], each.b.values[figure.key]) for each in both]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     finite = [pair for pair in pairs if all(map(math.isfinite, pair))]
     differences = [second - first for first, second in finite]
     sign = 1 if figure.higher_is_better else -1
-    better = sum(sign * difference > 0 for difference in differences)
-    worse = sum(sign * difference < 0 for difference in differences)
+    better = sum(sign * second > sign * first for first, second in pairs)
+    worse = sum(sign * second < sign * first for first, second in pairs)
     middle, half = mean(differences), math.nan
     if len(differences) > 1:
         half = student_quantile(len(differences) - 1) * standard_error(differences)
@@ -118,7 +146,8 @@ def _paired(row: Row, other: Row, figure: Figure, both: Sequence[Both]) -> Paire
         figure=figure,
         a=mean(first for first, _ in finite),
         b=mean(second for _, second in finite),
-        count=len(finite),
+        count=len(pairs),
+        infinite=len(pairs) - len(finite),
         difference=middle,
         low=middle - half,
         high=middle + half,

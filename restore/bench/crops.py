@@ -8,8 +8,9 @@ Shape letters: H rows, W columns, C channels.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from restore.bench.protocols import Bytes
+from restore.datasets.cards import some
 from restore.datasets.images import Box
 from restore.errors import UsageError
 
@@ -74,19 +76,43 @@ def crop_wish(text: str) -> Wish:
     return Wish(found["name"] or "", Box(y, x, height, width))
 
 
+def is_of(wish: Wish, name: str) -> bool:
+    """Whether a crop names this picture, with or without suffix."""
+    return wish.picture in (name, name.rsplit(".", 1)[0])
+
+
+def refuse_impossible(
+    wishes: Sequence[Wish], pictures: Iterable[tuple[str, tuple[int, int] | None]]
+) -> None:
+    """Check crops against the names of pictures and their rows and columns, where these are known.
+
+    Raises:
+        UsageError: one names no picture, or reaches beyond one.
+    """
+    known = list(pictures)
+    names = list(dict.fromkeys(name for name, _ in known))
+    for wish in wishes:
+        if wish.picture and not any(is_of(wish, name) for name in names):
+            near = difflib.get_close_matches(wish.picture, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {some(names)}"
+            raise UsageError(f"--crops {wish.picture}=...: there is no such picture; {hint}")
+    for name, size in known:
+        if size is not None:
+            crop_of(name, size, wishes)
+
+
 def crop_of(name: str, size: tuple[int, int], wishes: Sequence[Wish]) -> Box | None:
     """The crop that is asked for a picture, the last where there are several; else None.
 
     Raises:
         UsageError: it reaches beyond the picture.
     """
-    stem = name.rsplit(".", 1)[0]
-    own = [wish.box for wish in wishes if wish.picture in (name, stem)]
+    own = [wish.box for wish in wishes if is_of(wish, name)]
     for box in (own or [wish.box for wish in wishes if not wish.picture])[-1:]:
         if box.top + box.height > size[0] or box.left + box.width > size[1]:
             raise UsageError(
                 f"--crops: {box.left},{box.top},{box.width},{box.height} reaches beyond {name}, "
-                f"which has {size[1]} x {size[0]} pixels"
+                f"which has {size[1]} x {size[0]} pixels; {name}=X,Y,W,H is for it alone"
             )
         return box
     return None

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from restore.bench.protocols import Measure
-from restore.bench.published import model_keys, published
+from restore.bench.published import is_misnamed, model_keys, published
 from restore.bench.results import Row, compared
 from restore.bench.scores import Perceptual
 from restore.devices import resolve_device
@@ -42,20 +42,48 @@ def fingerprints(measures: Mapping[Measure, Perceptual]) -> str:
     )
 
 
-def add_published(row: Row, model: Model) -> None:
-    """Put beside the means what was published for them, where all pictures are scored.
+def add_published(row: Row, model: Model, dataset: str, unlike: str) -> None:
+    """Put beside the means what was published for them, else say in the row why nothing is.
 
-    Nothing was published for averages over flips, for the other way to count gray pictures, and
-    for networks whose file and configuration several checkpoints share.
+    Args:
+        row: scored.
+        model: of it.
+        dataset: the set's name in papers.
+        unlike: why its pictures are not those of the papers, see `sets.Verdict`; "" where they are.
     """
     row.published.clear()
-    if not row.is_whole or row.settings["tta"] or row.protocol.gray != "rgb":
+    source = row.model.source
+    keys = model_keys(source, model.spec, model.config)
+    found = {
+        figure: one
+        for figure in row.protocol.figures
+        if (one := published(keys, dataset, row.protocol.level, figure.key)) is not None
+    }
+    if is_misnamed(source, model.spec, model.config):
+        row.unpublished = f"{source} has a name that its authors gave to another network"
+    elif not found:
+        row.unpublished = "no figure of it was published, as far as is known here"
         return
-    keys = model_keys(row.model.source, model.spec, model.config)
-    for figure in row.protocol.figures:
-        found = published(keys, row.dataset, row.protocol.level, figure.key)
-        if found is not None:
-            mean = row.mean(figure)
-            row.published[figure.key] = compared(
-                figure, mean, found.value, found.source, found.decimals
-            )
+    else:
+        row.unpublished = _not_comparable(row) or unlike
+    if row.unpublished:
+        row.notes.append(
+            f"{row.model.name}, {row.dataset} {row.protocol.level_name}: nothing published stands "
+            f"beside it: {row.unpublished}"
+        )
+        return
+    for figure, one in found.items():
+        row.published[figure.key] = compared(
+            figure, row.mean(figure), one.value, one.source, one.decimals
+        )
+
+
+def _not_comparable(row: Row) -> str:
+    """Why nothing published is of what was computed; "" where it is."""
+    if not row.is_whole:
+        return f"{len(row.pictures)} of {row.count} pictures are scored"
+    if row.settings["tta"]:
+        return "published figures are without averages over flips and turns"
+    if row.protocol.gray != "rgb":
+        return "published figures count gray pictures as three equal channels"
+    return ""

@@ -150,7 +150,7 @@ class Protocol:
             f"border of {self.crop_border} cropped" if self.crop_border else "nothing cropped",
             f"pictures grown {how}",
         ]
-        if self.task == "sr":
+        if self.colour == "rgb" and any(figure.channels == "y" for figure in self.figures):
             gray = "as three equal channels" if self.gray == "rgb" else "directly as Y"
             parts.append(f"gray pictures counted {gray}")
         return "; ".join(parts)

@@ -1,6 +1,7 @@
 """What the authors printed for a checkpoint, from published.yml.
 
-A checkpoint is known by the name of its file, as the authors call it, else by its configuration.
+A checkpoint is known by the name of its file, as the authors call it, where its configuration is
+that of this file, else by its configuration.
 Several checkpoints can share one (trained on other data): then nothing is published for it as long
 as its file has a name of its own.
 """
@@ -72,15 +73,27 @@ def model_keys(name: str, spec: ArchSpec, config: ArchConfig) -> tuple[str, ...]
 
     Returns:
         Keys as `published` takes them, also of checkpoints of which nothing was printed; none
-        where the authors published no such network.
+        where the authors published no such network, or another one under this name.
     """
-    here = plain_key(name)
-    known = {plain_key(key) for model in official_models() for key in _keys_of(model)}
-    if here in known | {plain_key(other) for other in _others()}:
-        return (Path(name).name,)
     same = published_as(spec, config)
+    if _is_official(name):
+        return (Path(name).name,) if _has_key(same, name) else ()
     exact = [model for model in same if model.config == config]
     return tuple(dict.fromkeys(key for model in exact or same for key in _keys_of(model)))
+
+
+def is_misnamed(name: str, spec: ArchSpec, config: ArchConfig) -> bool:
+    """Whether the authors gave this file name to a network of another configuration."""
+    return _is_official(name) and not _has_key(published_as(spec, config), name)
+
+
+def _is_official(name: str) -> bool:
+    return _has_key(official_models(), name)
+
+
+def _has_key(models: Sequence[OfficialModel], name: str) -> bool:
+    here = plain_key(name)
+    return any(plain_key(key) == here for model in models for key in _keys_of(model))
 
 
 def plain_key(name: str) -> str:

@@ -18,7 +18,7 @@ from restore.atomic import atomic_output, writing
 from restore.bench.protocols import Figure, Protocol
 from restore.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2
 RESULTS = "results.json"
 # what a mean may differ from the published one: the unit of the last printed digit, and how many
 _ALLOWED = {"psnr": (0.01, 1), "psnr_b": (0.01, 1), "ssim": (0.0001, 5)}
@@ -60,6 +60,7 @@ class PictureScore:
         name: in its set.
         truth: path of the picture to reach.
         truth_digest: SHA-256 of that file.
+        low_digest: that of its low-quality side; "made" where it was made of the truth.
         width, height: of the result.
         values: by the figure's key.
         seconds: that restoring took, without reading and scoring.
@@ -71,6 +72,7 @@ class PictureScore:
     name: str
     truth: str
     truth_digest: str
+    low_digest: str
     width: int
     height: int
     values: dict[str, float]
@@ -110,6 +112,7 @@ class Row:
         pictures: those that are scored.
         failed: name to reason.
         published: by the figure's key.
+        unpublished: why nothing stands there, in words.
         notes: sentences: where the low side comes from, what is wrong with the set.
     """
 
@@ -121,6 +124,7 @@ class Row:
     pictures: list[PictureScore] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     published: dict[str, Compared] = field(default_factory=dict)
+    unpublished: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -251,6 +255,9 @@ def _row_of_json(content: Mapping[str, Any]) -> Row:
     pictures = []
     for picture in content["pictures"]:
         values = {key: float(value) for key, value in picture["values"].items()}
+        for figure in protocol["figures"]:
+            if figure.key not in values:
+                raise ValueError(f"{picture['name']} has no {figure.key}")
         pictures.append(PictureScore(**{**picture, "values": values}))
     return Row(
         model=ModelFacts(**content["model"]),
@@ -261,6 +268,7 @@ def _row_of_json(content: Mapping[str, Any]) -> Row:
         pictures=pictures,
         failed=content["failed"],
         published={key: Compared(**found) for key, found in content["published"].items()},
+        unpublished=content["unpublished"],
         notes=content["notes"],
     )
 

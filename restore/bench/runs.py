@@ -249,6 +249,7 @@ def _score_of(
         name=picture.name,
         truth=str(picture.gt),
         truth_digest=key["truth"],
+        low_digest=key["low"],
         width=kept["width"],
         height=kept["height"],
         values={name: float(value) for name, value in kept["values"].items()},

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from restore.bench.cache import Cache, file_digest, versions
 from restore.bench.protocols import Protocol
-from restore.datasets.cards import FoundSet, card, find_set, verify
-from restore.errors import UsageError
+from restore.datasets.card_files import find_card
+from restore.datasets.cards import FoundSet, card, compared_with_card, find_set, folder_of, some
+from restore.errors import ImageError, UsageError
 
 
 def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet:
@@ -20,7 +22,17 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
     """
     scale = protocol.scale if protocol.task == "sr" else None
     wants: Literal["sr", "gt"] = "sr" if protocol.task == "sr" else "gt"
-    if Path(name).is_dir():
+    local = Path(name).is_dir()
+    if data_root is not None and (known := find_card(name)) is not None:
+        # what lies in the current folder by chance must not go before the folder that was given
+        try:
+            folder_of(known, data_root)
+        except UsageError:
+            if not local:
+                raise
+        else:
+            return find_set(known, data_root, scale=scale, wants=wants)
+    if local:
         return find_set(Path(name), scale=scale, wants=wants)
     try:
         known = card(name)
@@ -31,17 +43,21 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
     return find_set(known, data_root, scale=scale, wants=wants)
 
 
-def is_complete(found: FoundSet) -> bool:
-    """Whether a set has as many pictures as its card says, of all or of one of its parts.
+@dataclass(frozen=True)
+class Verdict:
+    """A set beside its card.
 
-    Only then can published figures be of the same pictures.
+    Attributes:
+        notes: where the low-quality side comes from, and what is not as the card has it.
+        unlike: why published figures are of other pictures; "" where nothing tells so.
     """
-    counts = {found.card.count, *found.card.parts.values()} - {None} if found.card else set()
-    return not counts or len(found.pictures) in counts
+
+    notes: list[str]
+    unlike: str
 
 
-def set_notes(found: FoundSet, protocol: Protocol, cache: Cache) -> list[str]:
-    """Where the low-quality side comes from, and what is not as the card has it.
+def verdict_on(found: FoundSet, protocol: Protocol, cache: Cache) -> Verdict:
+    """Compare a set with its card.
 
     Pictures are read for it once, and again only when they or the card have changed.
     """
@@ -51,17 +67,40 @@ def set_notes(found: FoundSet, protocol: Protocol, cache: Cache) -> list[str]:
         "made": "low-resolution pictures made by restore.imresize",
         "gt": "low-quality pictures made on the fly",
     }[found.convention]
+    told, unlike = _compared(found, cache)
+    notes = [f"{found.name}: {origin}", *(f"{found.name}: {words}" for words in told)]
+    return Verdict(notes, _no_card(found) or (some(unlike) if unlike else ""))
+
+
+def _compared(found: FoundSet, cache: Cache) -> tuple[list[str], list[str]]:
     files = [path for picture in found.pictures for path in (picture.gt, picture.lq) if path]
+    try:
+        digests = [[path.name, file_digest(path)] for path in files]
+    except ImageError:
+        # one cannot be read; the others are compared all the same
+        return compared_with_card(found)
     key = {
         "verified": found.name,
         "card": hashlib.sha256(repr(found.card).encode()).hexdigest(),
-        "files": [[path.name, file_digest(path)] for path in files],
+        "files": digests,
         "scale": found.scale,
         "problems": list(found.problems),
         "code": versions()["code"],
     }
     kept = cache.find(key)
-    told: list[str] = kept["told"] if kept is not None else verify(found)
     if kept is None:
-        cache.keep(key, {"told": told})
-    return [f"{found.name}: {origin}", *(f"{found.name}: {words}" for words in told)]
+        verified = compared_with_card(found)
+        kept = {"told": verified.told, "unlike": verified.unlike}
+        cache.keep(key, kept)
+    return kept["told"], kept["unlike"]
+
+
+def _no_card(found: FoundSet) -> str:
+    """Why the number of pictures, of all or of a part of the set, tells another set."""
+    if found.card is None:
+        return "there is no card of such a set"
+    counts = {found.card.count, *found.card.parts.values()} - {None}
+    if not counts or len(found.pictures) in counts:
+        return ""
+    expected = " or ".join(str(count) for count in sorted(n for n in counts if n))
+    return f"the folder has {len(found.pictures)} pictures; {found.card.name} has {expected}"

@@ -13,7 +13,11 @@ from restore.bench.compare import Paired
 from restore.bench.protocols import Figure
 from restore.bench.results import Row
 
-_LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"})
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}"}
+    | {"|": "\\textbar{}"}
+)
 _COLUMNS = ("model", "dataset", "level")
 
 
@@ -118,7 +122,7 @@ def _machine_note(row: Row) -> str:
 def paired_lines(found: Sequence[Paired]) -> list[str]:
     """Paired statistics, one line for each set, level and figure."""
     head = ("A", "B", "set", "level", "figure", "A", "B", "B - A", "95 % interval", "B better")
-    cells = [(*head, "A better", "sign test")]
+    cells: list[tuple[str, ...]] = [(*head, "A better", "sign test")]
     for each in found:
         digits = each.figure.digits + 1
         interval = "-"
@@ -130,16 +134,26 @@ def paired_lines(found: Sequence[Paired]) -> list[str]:
                 each.dataset,
                 each.level,
                 each.figure.title,
-                f"{each.a:.{digits}f}",
-                f"{each.b:.{digits}f}",
-                f"{each.difference:+.{digits}f}",
+                *(_number(value, f".{digits}f") for value in (each.a, each.b)),
+                _number(each.difference, f"+.{digits}f"),
                 interval,
                 f"{each.b_better} of {each.count}",
                 f"{each.a_better} of {each.count}",
                 f"p = {each.sign_p:.2g}",
             )
         )
-    return aligned(cells)
+    infinite = [
+        f"{' and '.join(each.models)}, {each.dataset} {each.level}, {each.figure.title}: "
+        f"{each.infinite} of {each.count} pictures have no finite difference; the sign test counts "
+        "them, means and interval do not"
+        for each in found
+        if each.infinite
+    ]
+    return [*aligned(cells), *infinite]
+
+
+def _number(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -154,11 +168,13 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
 def write_paired(folder: Path, found: Sequence[Paired]) -> Path:
     """Write paired statistics as paired.csv into a folder; OutputError where that fails."""
     head = [*("a", "b"), *_COLUMNS[1:], "figure", "pictures", "mean_a", "mean_b", "difference"]
-    lines: list[list[object]] = [[*head, "low_95", "high_95", "b_better", "a_better", "sign_p"]]
+    lines: list[list[object]] = [
+        [*head, "low_95", "high_95", "b_better", "a_better", "sign_p", "infinite"]
+    ]
     for each in found:
         names = [*each.models, each.dataset, each.level, each.figure.key, each.count]
         numbers = (each.a, each.b, each.difference, each.low, each.high)
-        counts = [each.b_better, each.a_better, f"{each.sign_p:.6g}"]
+        counts = [each.b_better, each.a_better, f"{each.sign_p:.6g}", each.infinite]
         lines.append([*names, *(_cell(number) for number in numbers), *counts])
     path = folder / "paired.csv"
     with atomic_output(path) as file, writing(path):
@@ -240,12 +256,9 @@ def markdown(rows: Sequence[Row]) -> str:
     """
     lines = []
     for title, cells in _all_tables(rows):
-        lines += [f"**{title}**", "", "| " + " | ".join(cells[0]) + " |"]
-        lines.append("|" + "---|" * len(cells[0]))
-        lines += [
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells[1:]
-        ]
-        lines.append("")
+        escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+        head, *body = ["| " + " | ".join(row) + " |" for row in escaped]
+        lines += [f"**{title}**", "", head, "|" + "---|" * len(cells[0]), *body, ""]
     return "\n".join([*lines, *(f"- {note}" for note in notes(rows)), ""])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import torch
 
 from restore.atomic import writing
 from restore.bench.cache import Cache
-from restore.bench.compare import matched, paired
-from restore.bench.crops import Wish, crop_wish
+from restore.bench.compare import made_otherwise, matched, paired, pictures_of_both
+from restore.bench.crops import Wish, crop_wish, refuse_impossible
 from restore.bench.figures import add_published, fingerprints, perceptual_of
 from restore.bench.protocols import (
     Measure,
@@ -25,14 +26,16 @@ from restore.bench.protocols import (
 )
 from restore.bench.results import RESULTS, Row, read_results, write_results
 from restore.bench.runs import Contender, SetRun, Settings, contender
-from restore.bench.sets import found_set, is_complete, set_notes
-from restore.bench.sheets import write_sheet
+from restore.bench.sets import found_set, verdict_on
+from restore.bench.sheets import refuse_unkept, write_sheet
 from restore.bench.speed import machine_facts, speed_lines, timed, write_speeds
 from restore.bench.tables import paired_lines, screen_lines, write_paired, write_tables
 from restore.commands.computing import load_telling
 from restore.commands.screen import counted
 from restore.commands.text import plural
-from restore.errors import UsageError
+from restore.datasets.cards import FoundSet
+from restore.errors import ImageError, UsageError
+from restore.image_io import read_picture
 from restore.loading import load
 from restore.padding import Padding
 
@@ -73,7 +76,11 @@ def compare(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
         if options.compare[0] == options.compare[1]:
             raise UsageError(f"--compare: {options.compare[0]} is both models; give two")
         try:
-            _scored(options, options.compare, say, rows, keep=True)
+
+            def check(planned: Sequence[_Planned]) -> None:
+                _refuse_incomparable(planned, wishes)
+
+            _scored(options, options.compare, say, rows, keep=True, check=check)
         except KeyboardInterrupt:
             return _interrupted(options, rows, complain)
         first = rows[0].model
@@ -82,9 +89,16 @@ def compare(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
             [row for row in rows if row.model != first],
         ]
     pairs = matched(sides[0], sides[1])
-    statistics = [each for a, b in pairs for each in paired(a, b)]
+    if all(kinds) and wishes:
+        both = [each for a, b in pairs for each in pictures_of_both(a, b)]
+        refuse_impossible(wishes, ((one.a.name, (one.a.height, one.a.width)) for one in both))
+        for each in both:
+            refuse_unkept(each)
+    statistics = [figure for a, b in pairs for figure in paired(a, b)]
     for line in paired_lines(statistics):
         say(line)
+    for words in dict.fromkeys(words for a, b in pairs for words in made_otherwise(a, b)):
+        say(f"note: {words}")
     _make_folder(options.output)
     say(str(write_paired(options.output, statistics)))
     for path in _sheets(options, pairs, wishes, say):
@@ -113,8 +127,58 @@ class _Written:
     written: list[Path]
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A model that is to be scored on a set at a level."""
+
+    of: Contender
+    protocol: Protocol
+    found: FoundSet
+
+
+def _plan(
+    options: argparse.Namespace, contenders: Sequence[Contender], measures: Sequence[Measure]
+) -> Iterator[_Planned]:
+    for each in contenders:
+        for protocol in _protocols(options, each, measures):
+            sets: dict[Path, FoundSet] = {}
+            for name in options.dataset:
+                found = found_set(name, options.data_root, protocol)
+                # one folder under two names is one set
+                sets.setdefault(found.folder.resolve(), found)
+            yield from (_Planned(each, protocol, found) for found in sets.values())
+
+
+def _refuse_incomparable(planned: Sequence[_Planned], wishes: Sequence[Wish]) -> None:
+    """Refuse two models that share no level, and crops that cannot be cut, before computing."""
+    first = planned[0].of
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for one in planned:
+        row = Row(one.of.facts, one.found.name, one.protocol, {}, len(one.found.pictures))
+        sides[one.of is not first].append(row)
+    matched(*sides)
+    if wishes:
+        refuse_impossible(wishes, (each for one in planned for each in _sizes(one)))
+
+
+def _sizes(one: _Planned) -> Iterator[tuple[str, tuple[int, int] | None]]:
+    """Names of a set's pictures, with rows and columns of their results where they can be read."""
+    for picture in one.found.pictures:
+        size = None
+        with contextlib.suppress(ImageError):
+            rows, columns = read_picture(picture.gt).pixels.shape[:2]
+            size = (rows - rows % one.protocol.scale, columns - columns % one.protocol.scale)
+        yield picture.name, size
+
+
 def _scored(
-    options: argparse.Namespace, names: Sequence[str], say: Tell, rows: list[Row], *, keep: bool
+    options: argparse.Namespace,
+    names: Sequence[str],
+    say: Tell,
+    rows: list[Row],
+    *,
+    keep: bool,
+    check: Callable[[Sequence[_Planned]], None] = lambda _: None,
 ) -> _Written:
     """Score models on sets; rows are added as they are done, then shown and written."""
     measures = cast("Sequence[Measure]", list(dict.fromkeys(options.metrics)))
@@ -125,14 +189,11 @@ def _scored(
     settings = Settings(options.tile, options.tile_pad, options.tta, marks)
     # all models and sets are looked for before the first picture
     contenders = list(_contenders(options, names, say))
-    runs = [
-        (each, protocol, found_set(name, options.data_root, protocol))
-        for each in contenders
-        for protocol in _protocols(options, each, measures)
-        for name in dict.fromkeys(options.dataset)
-    ]
+    planned = list(_plan(options, contenders, measures))
+    check(planned)
     folders: dict[str, Path] = {}
-    for each, protocol, found in runs:
+    for one in planned:
+        each, protocol, found = one.of, one.protocol, one.found
         # two folders of one name are two sets
         is_first = folders.setdefault(found.name, found.folder) == found.folder
         label = found.name if is_first else str(found.folder)
@@ -146,9 +207,9 @@ def _scored(
         )
         with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
             row = run(label, found.pictures, n)
-        row.notes += set_notes(found, protocol, cache)
-        if is_first and is_complete(found):
-            add_published(row, each.model)
+        verdict = verdict_on(found, protocol, cache)
+        row.notes += verdict.notes
+        add_published(row, each.model, found.name, verdict.unlike)
         rows.append(row)
         say(_row_line(row, run.from_cache))
     say("")
@@ -230,11 +291,9 @@ def _sheets(
         more = f"_{number}" if len(pairs) > 1 else ""
         path = options.output / f"compare_{Path(a.dataset).name}_{level}{more}.png"
         try:
-            yield write_sheet(path, a, b, wishes, options.most)
+            yield write_sheet(path, a, b, wishes, options.most, lambda words: say(f"note: {words}"))
         except UsageError as error:
             # of results that were not kept, the statistics are all there is
-            if wishes:
-                raise
             say(f"note: no sheet of {a.dataset}: {error}")
 
 
@@ -278,7 +337,7 @@ def _code(options: argparse.Namespace, rows: Sequence[Row], complain: Tell) -> i
 
 def _not_reached(row: Row) -> Iterator[str]:
     if not row.published:
-        yield "no figure of it was published, as far as is known here"
+        yield row.unpublished
     for figure in row.protocol.figures:
         found = row.published.get(figure.key)
         if found is not None and not found.ok:

@@ -100,7 +100,8 @@ def row_of(
     protocol = protocol_of(3, "sr", 4)
     pictures = [
         PictureScore(
-            f"p{i}", f"p{i}.png", f"{i}", 40, 30, {measure: value, "ssim_y": 0.9}, 0.5, None, 1
+            *(f"p{i}", f"p{i}.png", f"{i}", "made", 40, 30),
+            *({measure: value, "ssim_y": 0.9}, 0.5, None, 1),
         )
         for i, value in enumerate(values)
     ]

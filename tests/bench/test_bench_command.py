@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from restore import cli
 from restore.bench import figures, runs
 from restore.bench.published import Published
 from restore.bench.results import read_results
+from restore.datasets.card_files import CardImage, card
+from restore.datasets.images import pixel_digest
 from restore.image_io import Picture, read_picture, write_picture
+from restore.metrics import mod_crop
 from restore.resizing import imresize
 
 
@@ -24,6 +28,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     tiny(2).save("a.pth")
     tiny(2, seed=1).save("b.pth")
+    tiny(3).save("x3.pth")
     tiny(1).save("clean_noise25.pth")
     for number in range(3):
         draw(Path(f"photos/p{number}.png"), 33 + number, 41)
@@ -161,6 +166,9 @@ def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
         ("--compare a.pth b.pth", "no set to compare them on"),
         ("--compare a.pth b.pth -n a.pth -d photos", "leave -n out"),
         ("--compare a.pth b.pth -d photos --crops 1,2", "--crops: is '1,2'"),
+        ("--compare a.pth b.pth -d photos --crops P=1,2,3,4", "no such picture; there are p0"),
+        ("--compare a.pth b.pth -d photos --crops 30,2,13,4", "beyond p0, which has 40 x 32 pix"),
+        ("--compare a.pth x3.pth -d photos", "A has photos x2, B has photos x3"),
         ("--speed -n a.pth --size 0", "expected pixels, as 64"),
         ("-n clean_noise25.pth -d photos --task sr", "expected one that enlarges"),
         ("-n a.pth -d photos --fp32 --dtype bf16", "contradict each other"),
@@ -175,32 +183,137 @@ def test_what_cannot_be_obeyed_is_refused(
     assert not [path for path in Path("out").rglob("*") if path.is_file()]
 
 
-def test_published_figures_are_of_whole_sets(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A network under an official name, on three and on five pictures of a folder named Set5."""
-    tiny(2).save("HiT-SRF-2x.pth")
+@pytest.fixture
+def set5(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a set that has a card, and figures published for a network on it."""
+    folder = Path("data/Set5")
+    images = []
+    for number in range(5):
+        pixels = read_picture(draw(folder / f"{number}.png", 33, 41 + number)).pixels
+        digest = pixel_digest(pixels)
+        assert digest
+        images.append(CardImage(f"{number}.png", *pixels.shape, {1: digest}))
+    known = replace(card("Set5"), images=tuple(images))
+    monkeypatch.setattr("restore.datasets.card_files._cards", lambda: (known,))
+    monkeypatch.setattr(figures, "is_misnamed", lambda *_: False)
+    monkeypatch.setattr(figures, "model_keys", lambda *_: ("key",))
     monkeypatch.setattr(figures, "published", _printed)
-    for number in range(3):
-        draw(Path(f"data/Set5/{number}.png"), 33, 41)
-    words = "-n HiT-SRF-2x.pth -d Set5 --data-root data -o out --device cpu"
-    code, _, err = told(capsys, f"{words} --check")
-    assert code == 1 and "no figure of it was published" in err
-    for number in range(3, 5):
-        draw(Path(f"data/Set5/{number}.png"), 33, 41)
-    code, out, err = told(capsys, f"{words} --check")
+    return folder
+
+
+def _printed(keys: object, dataset: str, level: int, metric: str) -> Published | None:
+    assert (keys, level) == (("key",), 2)
+    on = dataset == "Set5" and metric == "psnr_y"
+    return Published(99.0, 2, "a paper, table 1", "key", "y") if on else None
+
+
+ON_SET5 = "-n a.pth -d Set5 --data-root data -o out --device cpu"
+
+
+def test_published_figures_are_of_whole_sets(
+    capsys: pytest.CaptureFixture[str], set5: Path
+) -> None:
+    code, out, err = told(capsys, f"{ON_SET5} --check")
     assert code == 1 and "published was 99.00" in err
     assert "a paper, table 1" in out and "99.00" in out
     row = read_results(Path("out"))[0]
     assert row.published["psnr_y"].difference < -50
-    assert not row.published["psnr_y"].ok
-    _, out, _ = told(capsys, f"{words} --gray y")
-    assert "99.00" not in out
+    assert not row.published["psnr_y"].ok and row.unpublished == ""
+    for words, reason in (
+        ("--gray y", "count gray pictures as three equal channels"),
+        ("--tta", "without averages over flips"),
+    ):
+        code, out, err = told(capsys, f"{ON_SET5} {words} --check")
+        assert code == 1 and "99.00" not in out
+        assert reason in out and reason in err
+    (set5 / "3.png").unlink()
+    code, out, err = told(capsys, f"{ON_SET5} --check")
+    assert code == 1 and "99.00" not in out
+    assert "stands beside it: the folder has 4 pictures; Set5 has 5" in out
+    assert "a, Set5 x2: the folder has 4 pictures; Set5 has 5" in err
 
 
-def _printed(keys: object, dataset: str, level: int, metric: str) -> Published | None:
-    assert (keys, dataset, level) == (("HiT-SRF-2x.pth",), "Set5", 2)
-    return Published(99.0, 2, "a paper, table 1", "key", "y") if metric == "psnr_y" else None
+def test_published_figures_are_of_the_cards_pixels(
+    capsys: pytest.CaptureFixture[str], set5: Path
+) -> None:
+    pixels = read_picture(set5 / "2.png").pixels.copy()
+    pixels[3, 4, 1] ^= 1
+    write_picture(set5 / "2.png", Picture(pixels), fmt="png")
+    for _ in range(2):  # also when it is known from the cache
+        code, out, _ = told(capsys, ON_SET5)
+        assert code == 0 and "99.00" not in out
+        assert "nothing published stands beside it: data/Set5/2.png: has other pixels" in out
+    # under names that the card does not have
+    for number in range(5):
+        draw(set5 / f"{number}.png", 33, 41 + number).rename(set5 / f"other{number}.png")
+    _, out, _ = told(capsys, ON_SET5)
+    assert "99.00" in out
+    (set5 / "other1.png").write_bytes((set5 / "other2.png").read_bytes())
+    _, out, _ = told(capsys, ON_SET5)
+    assert "99.00" not in out and "data/Set5/other2.png: is 2.png once more" in out
+    draw(set5 / "other1.png", 33, 40)
+    _, out, _ = told(capsys, ON_SET5)
+    assert "99.00" not in out and "data/Set5/other1.png: Set5 has no such picture" in out
+
+
+def test_published_figures_are_of_the_cards_low_side(
+    capsys: pytest.CaptureFixture[str], set5: Path
+) -> None:
+    low = Path("data/Set5/LR_bicubic/X2")
+    low.mkdir(parents=True)
+    (set5 / "HR").mkdir()
+    for number in range(5):
+        truth = (set5 / f"{number}.png").rename(set5 / "HR" / f"{number}.png")
+        pixels = imresize(mod_crop(read_picture(truth).pixels, 2), 0.5)
+        write_picture(low / f"{number}x2.png", Picture(pixels), fmt="png")
+    _, out, _ = told(capsys, ON_SET5)
+    assert "99.00" in out
+    write_picture(low / "4x2.png", Picture(pixels // 2), fmt="png")
+    _, out, _ = told(capsys, ON_SET5)
+    assert "99.00" not in out and "4x2.png: differs from MATLAB's bicubic" in out
+
+
+def test_of_two_folders_of_one_name_the_real_set_gets_the_published(
+    capsys: pytest.CaptureFixture[str], set5: Path
+) -> None:
+    for number in range(5):
+        draw(Path(f"other/Set5/{number}.png"), 33, 41)
+    for folders in ("other/Set5 data/Set5", "data/Set5 other/Set5"):
+        code, _, _ = told(capsys, f"-n a.pth -d {folders} -o out --device cpu")
+        assert code == 0
+        rows = read_results(Path("out"))
+        assert len({row.dataset for row in rows}) == 2
+        is_real = [Path(row.pictures[0].truth).parent == set5 for row in rows]
+        assert [bool(row.published) for row in rows] == is_real
+
+
+def test_a_file_with_an_official_name_has_to_hold_that_network(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny(2).save("HiT-SRF-2x.pth")
+    for number in range(5):
+        draw(Path(f"data/Set5/{number}.png"), 33, 41)
+    words = "-n HiT-SRF-2x.pth -d Set5 --data-root data -o out --device cpu --check"
+    code, out, err = told(capsys, words)
+    reason = "HiT-SRF-2x.pth has a name that its authors gave to another network"
+    assert code == 1 and reason in out and reason in err
+    assert not read_results(Path("out"))[0].published
+
+
+@pytest.mark.parametrize("side", ["HR/p1.png", "LR_bicubic/X2/p1x2.png"])
+def test_a_broken_link_fails_alone(capsys: pytest.CaptureFixture[str], side: str) -> None:
+    for number in range(3):
+        truth = draw(Path(f"mine/HR/p{number}.png"), 32, 44 + number * 2)
+        low = Path(f"mine/LR_bicubic/X2/p{number}x2.png")
+        low.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(low, Picture(imresize(read_picture(truth).pixels, 0.5)), fmt="png")
+    broken = Path("mine", side)
+    broken.unlink()
+    broken.symlink_to("nowhere.png")
+    code, out, err = told(capsys, "-n a.pth -d mine -o out --device cpu")
+    assert code == 1 and "2 of 3" in out and f"{broken}: cannot be read" in err
+    row = read_results(Path("out"))[0]
+    assert [p.name for p in row.pictures] == ["p0", "p2"] and list(row.failed) == ["p1"]
 
 
 def test_folders_of_one_name_are_two_sets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,6 +322,60 @@ def test_folders_of_one_name_are_two_sets(capsys: pytest.CaptureFixture[str]) ->
     assert code == 0
     names = [(row.dataset, row.count) for row in read_results(Path("out"))]
     assert names == [("photos", 3), ("other/photos", 1)]
+    Path("link").symlink_to("photos")
+    for folders in (
+        "photos ./photos photos/",
+        "photos link",
+        f"other/../photos {Path.cwd()}/photos",
+    ):
+        assert told(capsys, f"-n a.pth -d {folders} -o out --device cpu")[0] == 0
+        assert [row.count for row in read_results(Path("out"))] == [3]
+
+
+def test_a_data_root_goes_before_the_current_folder(
+    capsys: pytest.CaptureFixture[str], set5: Path
+) -> None:
+    draw(Path("Set5/chance.png"), 33, 41)
+    assert told(capsys, ON_SET5)[0] == 0
+    assert [row.count for row in read_results(Path("out"))] == [5]
+    for words in (
+        ON_SET5.replace("-d Set5", "-d ./Set5"),
+        ON_SET5.replace("data-root data", "data-root photos"),
+    ):
+        assert told(capsys, words)[0] == 0
+        assert [row.count for row in read_results(Path("out"))] == [1]
+
+
+def test_results_with_missing_figures_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        assert told(capsys, f"-n {name}.pth -d photos -o {name} --device cpu -q")[0] == 0
+    path = Path("a/results.json")
+    content = json.loads(path.read_text())
+    del content["rows"][0]["pictures"][1]["values"]["ssim_y"]
+    path.write_text(json.dumps(content))
+    code, _, err = told(capsys, "--compare a b -o out")
+    assert code == 2 and "a/results.json: is no results.json" in err and "p1 has no ssim_y" in err
+
+
+def test_runs_on_other_low_sides_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    truth = read_picture(draw(Path("mine/HR/p0.png"), 32, 44)).pixels
+    path = Path("mine/LR_bicubic/X2/p0x2.png")
+    path.parent.mkdir(parents=True)
+    for name, low in zip("ab", (imresize(truth, 0.5), truth[::2, ::2].copy()), strict=True):
+        write_picture(path, Picture(low), fmt="png")
+        assert told(capsys, f"-n {name}.pth -d mine -o {name} --device cpu -q")[0] == 0
+    code, out, err = told(capsys, "--compare a b -o out")
+    assert (code, out) == (2, "") and "low-quality sides of p0 are different files" in err
+
+
+def test_crops_of_results_that_were_not_kept_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in "ab":
+        assert told(capsys, f"-n {name}.pth -d photos -o {name} --device cpu -q")[0] == 0
+    for crop, message in (("1,1,8,8", "result was not kept"), ("1,1,80,8", "reaches beyond p0")):
+        code, out, err = told(capsys, f"--compare a b -o out --crops {crop}")
+        assert (code, out) == (2, "") and message in err and not Path("out").exists()
 
 
 def test_the_authors_scores_are_reached(capsys: pytest.CaptureFixture[str], shared: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_samples import drawn_set, row_of, scored_set, tiny
+from bench_samples import draw, drawn_set, row_of, scored_set, tiny
 
-from restore.bench.compare import matched, paired, sign_test, student_quantile
-from restore.bench.crops import crop_of, crop_wish, most_different
+from restore.bench.compare import made_otherwise, matched, paired, sign_test, student_quantile
+from restore.bench.crops import crop_of, crop_wish, most_different, refuse_impossible
 from restore.bench.protocols import protocol_of
 from restore.bench.results import Row
 from restore.bench.sheets import most_different_pictures, write_sheet
@@ -51,9 +51,36 @@ def test_differences_are_of_the_same_pictures() -> None:
 def test_infinite_values_and_single_pictures_have_no_interval(tmp_path: Path) -> None:
     a, b = row_of([30, math.inf]), row_of([31, 32], model="other")
     found = paired(a, b)[0]
-    assert found.count == 1 and math.isnan(found.low)
+    assert (found.count, found.infinite) == (2, 1) and math.isnan(found.low)
+    # an exact picture is the better one
+    assert (found.b_better, found.a_better, found.sign_p) == (1, 1, 1)
     lines = write_paired(tmp_path, [found]).read_text().splitlines()
     assert lines[1].split(",")[8:11] == ["1.000000", "", ""]
+    assert lines[1].endswith(",1,1,1,1")
+    assert "1 of 2 pictures have no finite difference" in paired_lines([found])[-1]
+
+
+def test_infinite_values_alone_are_no_numbers() -> None:
+    a, b = row_of([math.inf, math.inf, 30]), row_of([math.inf, 31, math.inf], model="other")
+    found = paired(a, b)[0]
+    assert (found.count, found.infinite, found.b_better, found.a_better) == (3, 3, 1, 1)
+    text = "\n".join(paired_lines([found]))
+    assert "nan" not in text and "3 of 3 pictures have no finite difference" in text
+
+
+def test_other_devices_and_threads_are_told() -> None:
+    a, b = row_of([30.0]), row_of([31.0], model="other")
+    a.settings |= {"threads": 1, "versions": {"torch": "2.13"}}
+    b.settings |= {"threads": 1, "versions": {"torch": "2.13"}}
+    assert made_otherwise(a, b) == []
+    b.settings["threads"] = 4
+    b.model = replace(b.model, dtype="bf16", device="cuda NVIDIA H200")
+    assert made_otherwise(a, b) == [
+        "Set5 x4: arithmetic of A: fp32, of B: bf16",
+        "Set5 x4: device of A: cpu, of B: cuda NVIDIA H200",
+        "Set5 x4: threads of A: 1, of B: 4",
+    ]
+    assert matched([a], [b])
 
 
 def test_rows_have_to_be_of_one_kind() -> None:
@@ -73,6 +100,10 @@ def test_rows_have_to_be_of_one_kind() -> None:
     other.pictures[0] = replace(other.pictures[0], truth_digest="else")
     with pytest.raises(UsageError, match="are different pictures"):
         paired(a, other)
+    other = row_of([31.0])
+    other.pictures[0] = replace(other.pictures[0], low_digest="else")
+    with pytest.raises(UsageError, match="low-quality sides of p0 are different files"):
+        paired(a, other)
     other.pictures.clear()
     with pytest.raises(UsageError, match="no picture is scored by both"):
         paired(a, other)
@@ -89,6 +120,19 @@ def test_crops_are_read_and_checked() -> None:
     for text in ("1,2,3", "a,b,c,d", "", "1,2,0,4"):
         with pytest.raises(UsageError, match="--crops"):
             crop_wish(text)
+
+
+def test_crops_of_no_picture_and_beyond_one_are_refused() -> None:
+    known = [("butterfly", (60, 60)), ("baby", (40, 40)), ("gone", None)]
+    refuse_impossible([crop_wish("1,2,30,30"), crop_wish("butterfly=30,30,30,30")], known)
+    with pytest.raises(UsageError, match=r"buterfly=.*no such picture; did you mean butterfly"):
+        refuse_impossible([crop_wish("buterfly=1,2,3,4")], known)
+    with pytest.raises(UsageError, match="there are butterfly, baby, gone"):
+        refuse_impossible([crop_wish("x=1,2,3,4")], known)
+    with pytest.raises(UsageError, match=r"reaches beyond baby, which has 40 x 40.*baby=X,Y,W,H"):
+        refuse_impossible([crop_wish("1,2,50,50")], known)
+    # its own crop goes before that of all
+    refuse_impossible([crop_wish("1,2,50,50"), crop_wish("baby=1,2,3,4")], known)
 
 
 def test_the_crop_is_where_results_differ_most() -> None:
@@ -142,6 +186,45 @@ def test_the_sheet_shows_the_pictures_that_differ_most(
         if (sheet[y, x] == truth[0, 0]).all()
     )
     assert found
+
+
+def test_a_picture_that_a_crop_names_is_shown(two_rows: tuple[Row, Row], tmp_path: Path) -> None:
+    a, b = two_rows
+    figure = a.protocol.figures[0]
+    last = most_different_pictures(a, b, figure, 3)[-1].a.name
+    for names, count in ((("p0", "p1", "p2"), 3), ((last,), 2), ((), 1)):
+        wishes = [crop_wish(f"{name}=1,1,8,8") for name in names]
+        shown = most_different_pictures(a, b, figure, 1, wishes)
+        assert len(shown) == count and {each.a.name for each in shown} >= set(names)
+    one, two = (
+        read_picture(write_sheet(tmp_path / "sheet.png", a, b, wishes, 1)).pixels.shape[0]
+        for wishes in ([], [crop_wish(f"{last}=1,1,8,8")])
+    )
+    assert two > 1.5 * one
+
+
+@pytest.mark.parametrize("how", ["other", "size", "gone", "result", "result gone"])
+def test_a_picture_that_changed_is_left_out(
+    two_rows: tuple[Row, Row], tmp_path: Path, how: str
+) -> None:
+    a, b = two_rows
+    figure = a.protocol.figures[0]
+    first, second = most_different_pictures(a, b, figure, 2)
+    path = Path(first.b.result or "" if how.startswith("result") else first.a.truth)
+    rows, columns = read_picture(path).pixels.shape[:2]
+    path.unlink()
+    if how == "other":
+        draw(path, rows, columns, 3).write_bytes(Path(second.a.truth).read_bytes())
+    elif not how.endswith("gone"):
+        draw(path, rows - 8, columns - 8)
+    notes: list[str] = []
+    sheet = write_sheet(tmp_path / "two.png", a, b, [], 2, notes.append)
+    assert len(notes) == 1 and notes[0].startswith(f"{first.a.name} is left out of the sheet: ")
+    assert str(path) in notes[0]
+    with pytest.raises(UsageError, match="none of its pictures can be shown"):
+        write_sheet(tmp_path / "one.png", a, b, [], 1)
+    assert read_picture(sheet).pixels.shape[0] < 400
+    assert not (tmp_path / "one.png").exists()
 
 
 def test_a_sheet_needs_kept_results(two_rows: tuple[Row, Row], tmp_path: Path) -> None:

@@ -150,6 +150,14 @@ def test_gray_pictures_count_by_either_rule(shared: Path) -> None:
     assert values["rgb"] - values["y"] == pytest.approx(20 * np.log10(255 / 219), abs=1e-9)
 
 
+def test_the_way_to_count_gray_is_told_where_it_counts() -> None:
+    directly, equal = "gray pictures counted directly as Y", "counted as three equal channels"
+    for channels, task, counts in ((3, "sr", True), (3, "jpeg", True), (3, "denoise", False)):
+        assert (directly in protocol_of(channels, task, 4, gray="y").words()) is counts
+        assert (equal in protocol_of(channels, task, 4).words()) is counts
+    assert directly not in protocol_of(1, "jpeg", 40, gray="y").words()
+
+
 def test_values_are_shown_as_papers_print_them() -> None:
     assert Figure("psnr", "y").shown(32.5537) == "32.55"
     assert Figure("ssim", "y").shown(0.89986) == ".8999"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from bench_samples import OnDisk, as_contender, draw, drawn_set, scored_set, tiny
 
+from restore.bench import cache as caching
 from restore.bench.cache import Cache, file_digest, model_digest, versions
 from restore.bench.memory_use import PeakMemory
 from restore.bench.protocols import Protocol, prepared, protocol_of
@@ -197,7 +198,7 @@ def test_equal_pictures_are_written_and_read(pictures: list[OnDisk], tmp_path: P
     assert read_results(tmp_path / "results.json") == [row]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "rows": [1]}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 2, "rows": [1]}'])
 def test_no_results_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(UsageError, match=r"is no results\.json of `restore bench`"):
@@ -206,7 +207,7 @@ def test_no_results_are_refused(text: str, tmp_path: Path) -> None:
 
 def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"format": 0}')
-    with pytest.raises(UsageError, match="is of format 0, and 1 is read here"):
+    with pytest.raises(UsageError, match="is of format 0, and 2 is read here"):
         read_results(tmp_path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_results(tmp_path / "nowhere.json")
@@ -221,4 +222,30 @@ def test_peak_memory_is_told_on_linux() -> None:
 
 
 def test_versions_name_the_code() -> None:
-    assert set(versions()) == {"restore", "code", "torch", "numpy"}
+    assert set(versions()) == {*("restore", "code", "torch", "numpy", "opencv", "pillow", "native")}
+    assert all(versions().values())
+
+
+def test_another_native_library_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Portable:
+        isa = 0
+
+    def none() -> None:
+        raise LookupError("the native library is not built")
+
+    monkeypatch.setattr(caching, "library", none)
+    assert caching.native_library() == "none"
+    monkeypatch.setattr(caching, "library", Portable)
+    monkeypatch.setattr(caching, "FILE", Path(__file__))
+    named = f"{file_digest(Path(__file__))[:16]} portable"
+    monkeypatch.setattr(caching, "bfloat16_refuses", lambda: "this CPU has none")
+    assert caching.native_library() == named
+    monkeypatch.setattr(caching, "bfloat16_refuses", lambda: None)
+    assert caching.native_library() == f"{named}, bfloat16"
+
+
+def test_the_code_that_computes_is_there() -> None:
+    for name in caching._COMPUTES:
+        if name not in ("metrics", "metrics.py"):  # a file or a folder
+            assert (caching._HOME / name).exists()
+    assert "datasets/validation.py" in caching._COMPUTES

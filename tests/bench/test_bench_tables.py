@@ -84,6 +84,14 @@ def test_markdown_and_latex_have_a_column_for_each_set() -> None:
     assert "a\\_b & x4 & - & 33.00 / .9000 \\\\" in text
 
 
+def test_signs_of_markdown_and_latex_are_escaped() -> None:
+    rows = [row_of([32.55], model="a^b~c\\d", dataset="x|y")]
+    assert "| model | level | x\\|y |" in markdown(rows).splitlines()
+    text = latex(rows)
+    assert "model & level & x\\textbar{}y \\\\" in text
+    assert "a\\textasciicircum{}b\\textasciitilde{}c\\textbackslash{}d & x4" in text
+
+
 def test_csv_files_hold_every_picture_and_the_means(tmp_path: Path) -> None:
     row = row_of([32.0, 33.0])
     row.published["psnr_y"] = compared(PSNR, 32.5, 32.55, "Zhang, table 2")

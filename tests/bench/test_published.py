@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from restore.bench import published as module
-from restore.bench.published import model_keys, plain_key, published
+from restore.bench.published import is_misnamed, model_keys, plain_key, published
 from restore.datasets.card_files import find_card
 from restore.official import official_models
 
@@ -89,6 +89,7 @@ def test_a_network_is_known_by_its_file_else_by_its_configuration() -> None:
         for name in model.files:
             keys = model_keys(f"weights/{name}", model.spec, model.config)
             assert keys == (name,)
+            assert not is_misnamed(name, model.spec, model.config)
         renamed = model_keys("mine.pth", model.spec, model.config)
         assert {plain_key(key) for key in module._keys_of(model)} <= {*map(plain_key, renamed)}
     one = next(m for m in official_models() if m.variant == "HiT-SIR x3")
@@ -98,6 +99,14 @@ def test_a_network_is_known_by_its_file_else_by_its_configuration() -> None:
     two = next(m for m in official_models() if m.variant == "HiT-SRF x3")
     keys = model_keys("mine.pth", two.spec, two.config)
     assert len(keys) == 2 and published(keys, "Set5", 3, "psnr") is None
+
+
+def test_a_name_and_a_configuration_have_to_agree() -> None:
+    x3 = next(m for m in official_models() if m.variant == "HiT-SIR x3")
+    for name in ("HiT-SIR-2x.pth", "HiT-SRF_x4.pth", "001_classicalSR_DF2K_s64w8_SwinIR-M_x3"):
+        assert model_keys(name, x3.spec, x3.config) == ()
+        assert is_misnamed(name, x3.spec, x3.config)
+    assert not is_misnamed("mine.pth", x3.spec, x3.config)
 
 
 ROW = re.compile(
