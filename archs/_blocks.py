@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
+from restore.archs._overwriting import may_overwrite
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import MlpLayers, mlp
 from restore.kernels.norm_linear import norm_linear
@@ -288,41 +288,12 @@ class Blocks(nn.Module):
         """[B, H, W, C] to [B, H, W, C]; with use_checkpoint, training recomputes activations."""
         before: nn.Module | None = None
         for block in self.blocks:
-            if _may_overwrite(before, block):
+            if may_overwrite(before, block):
                 x = cast(Any, block).overwrite(x)
             else:
                 x = run_block(block, x, recompute=self.use_checkpoint and self.training)
             before = block
         return x
-
-
-def _may_overwrite(before: nn.Module | None, block: nn.Module) -> bool:
-    """Whether a block may put its result where the one before put what it takes.
-
-    Autograd, hooks and a `forward` that someone replaced may keep it.
-    """
-    return not (
-        before is None
-        or block.training
-        or torch.is_grad_enabled()
-        or not (_overwrites(before) and _overwrites(block))
-        or before._forward_hooks
-        or block._forward_hooks
-        or block._forward_pre_hooks
-        or _has_any_global_hook()
-    )
-
-
-def _overwrites(module: nn.Module) -> bool:
-    """Whether its `forward` is that of a class that has an `overwrite` to the same effect.
-
-    The type is asked, as wrappers of modules give the attributes of what is in them.
-    """
-    if "forward" in vars(module):
-        return False
-    return "overwrite" in vars(
-        next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
-    )
 
 
 class ResidualGroup(nn.Module):

@@ -240,7 +240,6 @@ def start_run(
         )
         if state is not None:
             run.resume(state)
-        model = training.model
         # only now that nothing else can refuse to begin is an older run of that name put aside
         if group.is_first:
             check_room(folders, training.checkpoint_bytes())
