@@ -49,6 +49,7 @@ PATHS: dict[str, tuple[dispatch.Path, ...]] = {
     "triton": ("triton",),
     "native": ("native", "torch"),  # outputs alone, and it has not every op
 }
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))  # Triton's interpreter takes minutes
 FAST = (  # the smallest of every family
     "atd_3 b",
     "cat_2 b",
@@ -64,7 +65,7 @@ CALLS = [
     pytest.param(
         path,
         *call.split(),
-        marks=() if call in FAST and (path, call) != LARGE else pytest.mark.slow,
+        marks=() if call in FAST and (path, call) != LARGE else SLOW,
     )
     for path in ("reference", "torch", "triton")
     for call in (f"{name} {tag}" for name in tiny_names() for tag in tiny(name).inputs)
