@@ -31,6 +31,7 @@ SHIPPED = {
     "restore/bench": ("restore/bench", ("*.py", "*.yml")),
     "restore/commands": ("restore/commands", ("*.py",)),
     "restore/image_io": ("restore/image_io", ("*.py",)),
+    "restore/metrics": ("restore/metrics", ("*.py",)),
     "restore/training": ("restore/training", ("*.py", "*.yml")),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
     "archs": ("restore/archs", ("*.py",)),
