@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_models import tiny
 
 import restore
 from restore import cli
 from restore.archs import ARCHS
-from restore.archs.swinir import SPEC, SwinIRConfig
 from restore.commands.arguments import COMMANDS, parser_of
 from restore.commands.dry_run import dry_run_lines
 from restore.commands.info import file_size
@@ -31,20 +31,6 @@ from restore.model import Model
 from restore.upscaling import upscale, upscale_picture, verify_tiles
 
 SIZE = (11, 14)  # rows and columns of most pictures here
-
-
-def tiny(scale: int, channels: int = 3) -> Model:
-    """A SwinIR of some thousand parameters whose output is near its input."""
-    config = SwinIRConfig(
-        embed_dim=6,
-        depths=(1,),
-        num_heads=(1,),
-        in_chans=channels,
-        upscale=scale,
-        upsampler="" if scale == 1 else "pixelshuffledirect",
-    )
-    torch.manual_seed(0)
-    return Model(SPEC, config, SPEC.build(config).eval(), name="tiny")
 
 
 @pytest.fixture(scope="module")

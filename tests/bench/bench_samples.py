@@ -7,29 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from restore.archs.swinir import SPEC, SwinIRConfig
 from restore.bench.cache import Cache
 from restore.bench.protocols import Protocol, protocol_of
 from restore.bench.results import ModelFacts, PictureScore, Row
 from restore.bench.runs import Contender, SetRun, Settings, contender
 from restore.image_io import Picture, write_picture
 from restore.model import Model
-
-
-def tiny(scale: int, channels: int = 3, *, seed: int = 0, name: str = "tiny") -> Model:
-    """A SwinIR of some thousand parameters whose output is near its input."""
-    config = SwinIRConfig(
-        embed_dim=6,
-        depths=(1,),
-        num_heads=(1,),
-        in_chans=channels,
-        upscale=scale,
-        upsampler="" if scale == 1 else "pixelshuffledirect",
-    )
-    torch.manual_seed(seed)
-    return Model(SPEC, config, SPEC.build(config).eval(), name=name)
 
 
 def as_contender(model: Model) -> Contender:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_samples import draw, tiny
+from bench_samples import draw
+from small_models import tiny
 
 from restore import cli
 from restore.bench import figures, runs

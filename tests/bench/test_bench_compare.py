@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_samples import draw, drawn_set, row_of, scored_set, tiny
+from bench_samples import draw, drawn_set, row_of, scored_set
+from small_models import tiny
 
 from restore.bench.compare import made_otherwise, matched, paired, sign_test, student_quantile
 from restore.bench.crops import crop_of, crop_wish, most_different, refuse_impossible

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bench_samples import tiny
+from small_models import tiny
 
 from restore.bench import protocols
 from restore.bench.protocols import (

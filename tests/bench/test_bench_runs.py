@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench_samples import OnDisk, as_contender, draw, drawn_set, scored_set, tiny
+from bench_samples import OnDisk, as_contender, draw, drawn_set, scored_set
+from small_models import tiny
 
 from restore.bench import cache as caching
 from restore.bench.cache import Cache, file_digest, model_digest, versions

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench_samples import as_contender, tiny
+from bench_samples import as_contender
+from small_models import tiny
 
 from restore.bench import speed
 from restore.bench.speed import Timing, speed_lines, timed, write_speeds

@@ -331,6 +331,16 @@ RestoreMap map_of(const Floats &numbers, const Shape &s, int64_t channels, int64
             s.width * channels, channels, 0};
 }
 
+// What all calls of attention in windows are told of a map.
+template <class Call> void in_windows(Call &call, const Shape &s, const Windows &windows) {
+    call.images = Shape::IMAGES;
+    call.height = s.height;
+    call.width = s.width;
+    call.channels = s.channels();
+    call.heads = s.heads;
+    call.windows = windows.argument;
+}
+
 int branch(int64_t isa, const Shape &s, bool normalised, bool per_token, int64_t hidden = 0) {
     const int64_t channels = s.channels();
     const Floats x = draw(s.pixels() * channels);
@@ -345,13 +355,8 @@ int branch(int64_t isa, const Shape &s, bool normalised, bool per_token, int64_t
     call.x = map_of(x, s, channels);
     if (normalised && !hidden) call.residual = call.x;
     call.out = map_of(out, s, channels);
-    call.images = Shape::IMAGES;
-    call.height = s.height;
-    call.width = s.width;
-    call.channels = channels;
-    call.heads = s.heads;
+    in_windows(call, s, windows);
     call.each = s.each;
-    call.windows = windows.argument;
     call.qkv = packed.argument;
     call.proj = last.argument;
     if (hidden) call.widen = wide.argument;
@@ -399,12 +404,7 @@ int attention(int64_t isa, const Shape &s, const std::vector<int64_t> &chosen) {
     call.key = map_of(qkv, s, 3 * channels, channels);
     call.value = map_of(qkv, s, 3 * channels, 2 * channels);
     call.out = map_of(out, s, channels);
-    call.images = Shape::IMAGES;
-    call.height = s.height;
-    call.width = s.width;
-    call.channels = channels;
-    call.heads = s.heads;
-    call.windows = windows.argument;
+    in_windows(call, s, windows);
     call.chosen = chosen.empty() ? nullptr : chosen.data();
     call.count = chosen.empty() ? s.windows() : static_cast<int64_t>(chosen.size());
     call.scale = static_cast<float>(Windows::scale(s) * LOG2_E);
