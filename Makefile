@@ -7,6 +7,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 IN ?= samples/photo.png
 SCALE ?= 4
+# the most tests at once; each wants a core and up to 2 GiB of memory
+JOBS ?= 4
 
 venv := .venv
 # relative, because pip splits these variables at spaces and the checkout's path may have some;
@@ -19,6 +21,7 @@ export IN SCALE TORCH_INDEX
 
 pip := $(venv)/bin/python -m pip install --no-input -c constraints.txt
 from_torch_index := $(if $(TORCH_INDEX),--index-url "$$TORCH_INDEX")
+at_once := -n logical --maxprocesses $(JOBS) --dist worksteal
 one_thread := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 metadata := setup.cfg setup.py pyproject.toml constraints.txt $(wildcard kernels/native/*)
 
@@ -36,6 +39,7 @@ help:
 	@echo 'make clean      remove .venv and what builds and tests left'
 	@echo
 	@echo 'PYTHON=python3.12      another Python (3.10 or newer)'
+	@echo 'JOBS=1                 how many tests run at once (default: a core each, 4 at most)'
 	@echo 'TORCH_INDEX=URL        another source of PyTorch;'
 	@echo '                       https://download.pytorch.org/whl/cpu avoids gigabytes of CUDA'
 
@@ -70,10 +74,10 @@ upscale: $(venv)/installed
 	@$(venv)/bin/restore upscale -i "$$IN" -o results --scale "$$SCALE" --suffix "_x$$SCALE" --ext png --compare
 
 test: $(venv)/installed-dev
-	$(one_thread) $(venv)/bin/python -m pytest -q -m 'not slow'
+	$(one_thread) $(venv)/bin/python -m pytest -q $(at_once) -m 'not slow'
 
 test-all: $(venv)/installed-dev
-	$(one_thread) $(venv)/bin/python -m pytest -q
+	$(one_thread) $(venv)/bin/python -m pytest -q $(at_once)
 
 check: $(venv)/installed-dev
 	$(one_thread) PYTHON=$(venv)/bin/python scripts/check
