@@ -278,6 +278,8 @@ def _begin_worker(seed: int, is_over: Any, worker: int) -> None:
     # Ctrl-C reaches all processes of a terminal, a manager of services ends all of a run by
     # SIGTERM: the training one decides what it means, and ends this one so itself, later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # of a terminal that is closed
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, functools.partial(_leave, is_over))
     # nothing here draws from these; what someone adds would then not differ from run to run
     random.seed(seed + worker)

@@ -26,6 +26,7 @@ from restore.training.logs import Clock, Journal, Meter, Silence
 from restore.training.model import Training
 from restore.training.options import Options
 from restore.training.schedules import stages_of
+from restore.training.scorable import check_scorable
 from restore.training.states import (
     random_states,
     seed_all,
@@ -214,49 +215,62 @@ def start_run(
     Raises:
         UsageError, CheckpointError, OutputError: see `train`.
     """
-    state = state_to_resume(options, folders, auto_resume, group)
-    first = 0 if state is None else int(state["iter"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(arithmetic(options.deterministic))
-        seed = group.from_first(_seed(options, state))
-        seed_all(seed)
-        training = build_training(options, group)
-        if group.rank:
-            seed_all(seed + group.rank)  # each drops other paths
-        run = Run(
-            options,
-            training.train,
-            folders,
-            group,
-            stop,
-            training,
-            _loader(options, training.train, group, seed, state),
-            {data.name: validation_set(data) for data in options.datasets_of("val")},
-            Metrics(options.val.metrics),
-            how_of(options),
-            FiniteWatch(folders.root),
-            Silence(),
-            Best(options.val.metrics),
-        )
-        if state is not None:
-            run.resume(state)
+        run = put_together(options, folders, group, stop, auto_resume)
         # only now that nothing else can refuse to begin is an older run of that name put aside
         if group.is_first:
-            check_room(folders, training.checkpoint_bytes())
-            aside = prepare(folders, options, resumed=state is not None)
+            check_room(folders, run.training.checkpoint_bytes())
+            aside = prepare(folders, options, resumed=run.iteration > 0)
             with untouched_random_states():  # wandb draws the names of runs
-                run.journal = Journal(options, folders, first)
+                run.journal = Journal(options, folders, run.iteration)
             stack.enter_context(contextlib.closing(run.journal))
             for line in aside:
                 log.info("%s", line)
         group.wait()
         run.clock = Clock()
-        _tell_beginning(run, seed)
+        _tell_beginning(run)
         yield run
 
 
-def _tell_beginning(run: Run, seed: int) -> None:
-    model, total = run.training.model, run.train.total_iter
+def put_together(
+    options: Options, folders: Folders, group: Processes, stop: Stop, auto_resume: bool
+) -> Run:
+    """A run that is ready to begin, or to go on; nothing is written.
+
+    Args and errors are those of `start_run`, but for OutputError.
+    """
+    state = state_to_resume(options, folders, auto_resume, group)
+    seed = group.from_first(_seed(options, state))
+    seed_all(seed)
+    training = build_training(options, group)
+    if group.rank:
+        seed_all(seed + group.rank)  # each drops other paths
+    sets = {data.name: validation_set(data) for data in options.datasets_of("val")}
+    if options.val.val_freq:
+        check_scorable(options, sets)
+    run = Run(
+        options,
+        training.train,
+        folders,
+        group,
+        stop,
+        training,
+        _loader(options, training.train, group, seed, state),
+        sets,
+        Metrics(options.val.metrics),
+        how_of(options),
+        FiniteWatch(folders.root),
+        Silence(),
+        Best(options.val.metrics),
+    )
+    if state is not None:
+        run.resume(state)
+    return run
+
+
+def _tell_beginning(run: Run) -> None:
+    model, total, seed = run.training.model, run.train.total_iter, run.loader.data.seed
     log.info(
         "%s: %s, %s parameters, seed %d, from iteration %s to %s on %s",
         *(run.options.name, model.variant, f"{model.num_parameters:,}", seed),

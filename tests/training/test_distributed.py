@@ -157,7 +157,7 @@ def test_two_processes_resume_exactly(
 
         monkeypatch.setattr(Training, "step", signalled)
         ended = train(options, launcher="pytorch", root=cut)
-        assert (ended.iteration, ended.finished) == (5, False)
+        assert (ended.iteration, ended.finished, ended.signal) == (5, False, 15)
 
     in_processes(2, stopped)
     in_processes(2, lambda: train(options, launcher="pytorch", root=cut, auto_resume=True))

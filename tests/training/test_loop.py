@@ -222,7 +222,7 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bits(
     assert list((tmp_path / "killed").rglob("*.part")) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_ends_the_run(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
 ) -> None:
@@ -237,13 +237,13 @@ def test_a_signal_saves_and_ends_the_run(
 
         patch.setattr(Training, "step", signalled)
         ended = train(options, root=tmp_path / "cut")
-    assert (ended.iteration, ended.finished) == (4, False)
+    assert (ended.iteration, ended.finished, ended.signal) == (4, False, name)
     assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
     assert train(options, root=tmp_path / "cut", auto_resume=True).finished
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_processes_of_a_run_saves_too(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
 ) -> None:
@@ -265,7 +265,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_too(
 
     monkeypatch.setattr(Training, "step", signalled)
     ended = train(options, root=tmp_path / "cut")
-    assert (ended.iteration, ended.finished) == (4, False)
+    assert (ended.iteration, ended.finished, ended.signal) == (4, False, name)
     assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
 
 
@@ -500,8 +500,10 @@ def test_a_picture_that_cannot_be_read_costs_no_step(
 
 
 def test_a_validation_picture_that_cannot_be_scored_costs_no_step(
-    options: Options, tmp_path: Path
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # as where the picture took another's place after the run began
+    monkeypatch.setattr("restore.training.run.check_scorable", lambda *_: None)
     logger = replace(options.logger, save_checkpoint_freq=100)
     (tmp_path / "valid").mkdir()
     pixels = np.zeros((12, 12, 3), np.uint8)
