@@ -8,10 +8,12 @@ Shape letters: B pictures, C channels, h, w rows and columns of lq, s scale.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from restore.datasets.patches import HostBatch, PatchSet, check_gt_size
 from restore.datasets.realesrgan import cut_out, degrade, sharpened
 from restore.datasets.sampler import Draw, Stage, StreamSampler, batch_generator
 from restore.datasets.validation import normalised
-from restore.errors import RestoreError
+from restore.errors import ImageError, RestoreError
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class LoaderSettings:
     sharpen: bool = True
 
 
+class ReaderLostError(ImageError):
+    """A reading process was killed, as the system does where memory is short."""
+
+
 class TrainingLoader:
     """Batches from a set, without an end.
 
@@ -182,11 +188,12 @@ class TrainingLoader:
                 # of its own: PyTorch would take a number of the training's random state
                 generator=torch.Generator().manual_seed(self.data.seed),
             )
-            batches = iter(loader)
+            with _deaths_told_later(workers > 0):
+                batches = iter(loader)
         # called at the latest when this process ends, before multiprocessing waits for its children
         end = Finalize(None, setattr, args=(is_over, "value", 1), exitpriority=0)
         try:
-            for batch in batches:
+            for batch in _read(batches, workers):
                 if isinstance(batch, RestoreError):
                     raise batch
                 taken = len(batch.index) * self.settings.world
@@ -243,6 +250,35 @@ class _Careful(Dataset[Any]):
             return self._data.__getitems__(draws)
         except RestoreError as error:
             return error
+
+
+@contextlib.contextmanager
+def _deaths_told_later(wanted: bool) -> Iterator[None]:
+    """Around where PyTorch begins to watch its reading processes.
+
+    It would raise an error for a process that died wherever the training is just then, within a
+    step too; without its handler the next batch tells.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not (wanted and in_main and hasattr(signal, "SIGCHLD")):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+def _read(batches: Iterator[Any], workers: int) -> Iterator[Any]:
+    """The batches; ReaderLostError where a reading process died."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise ReaderLostError(
+            f"one of the {workers} reading processes was killed, as a system does that is out of "
+            "memory; lower num_worker_per_gpu, cache_gb or batch_size_per_gpu"
+        ) from error
 
 
 def _to_unit(images: Tensor, device: torch.device) -> Tensor:

@@ -113,6 +113,7 @@ def run_train(
         return FINISHED
     import torch
 
+    from restore.datasets.loader import ReaderLostError
     from restore.training.loop import ToldByFirstError, train
     from restore.training.watch import NonFiniteLossError
 
@@ -126,7 +127,8 @@ def run_train(
         return STOPPED
     except ImageError as error:
         complain(f"restore train: {error}")
-        complain("mend or remove it; --auto_resume then goes on from the last training state")
+        mend = "" if isinstance(error, ReaderLostError) else "mend or remove it; "
+        complain(f"{mend}--auto_resume then goes on from the last training state")
         return STOPPED
     except torch.OutOfMemoryError as error:
         complain(f"restore train: the GPU has not enough memory: {str(error).splitlines()[0]}")

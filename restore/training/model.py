@@ -72,6 +72,7 @@ class Training:
 
     def __init__(self, options: Options, processes: Processes) -> None:
         self.train = _section(options)
+        self.kind = options.where("model_type"), options.model_type, options.kind.gan
         self.processes = processes
         self.device = processes.device
         self.chain = options.degradation
@@ -246,6 +247,14 @@ class Training:
                 f"{self.train.where('ema_decay')}: ema_decay is {self.train.ema_decay:g}, but the "
                 f"training state has {'an' if 'average' in state else 'no'} average; keep what the "
                 "run began with"
+            )
+        place, name, has_discriminator = self.kind
+        if ("network_d" in state) != has_discriminator:
+            has = "a" if "network_d" in state else "no"
+            raise UsageError(
+                f"{place}: model_type is {name}, but the training state has {has} discriminator; "
+                "resume with the model_type that the run began with, or begin anew from its net_g "
+                "file as pretrain_network_g under another name"
             )
         with self.fitting("network_g and optim_g"):
             load_full_state(self.network, state["network_g"])

@@ -36,7 +36,7 @@ from restore.training.states import (
 )
 from restore.training.train_options import TrainOptions
 from restore.training.validation import Best, Metrics, PictureSet, how_of, validate
-from restore.training.watch import FiniteWatch, Stop
+from restore.training.watch import FiniteWatch, Stop, check_weights
 from restore.training.whole_pictures import How
 
 log = logging.getLogger("restore.training")
@@ -124,14 +124,16 @@ class Run:
 
         Raises:
             OutputError: they cannot be written; older ones are whole.
-            NonFiniteLossError: one of the last steps, on a GPU, had such a loss.
+            NonFiniteLossError: one of the last steps, on a GPU, had such a loss, or weights of the
+                network became such.
         """
         begun = time.perf_counter()
         self.watch.catch_up()
+        state = self._state()
+        check_weights(self.iteration, state["training"]["network_g"])
         if self.group.is_first:
             make_folders(self.folders)  # someone may have removed them on the way
         self.training.save_networks(self.folders.models, str(self.iteration))
-        state = self._state()
         if self.group.is_first:
             write_state(self.folders.state(self.iteration), state)
             log.info("iter %s: saved %s", f"{self.iteration:,}", self.folders.state(self.iteration))

@@ -41,19 +41,22 @@ def _sizes(
 ) -> dict[str, Size]:
     """Rows and columns of the pictures by name, as far as they are known."""
     most = options.val.max_pictures or len(pictures)
-    found = {}
+    found, wrong = {}, list[str]()
     for index in range(min(most, len(pictures))):
         try:
             size = pictures.scored_size(index)
         except ImageError as error:
-            mistakes.add(
-                data.where("dataroot_lq"),
-                f"{error}; check scale, both folders and filename_tmpl. `restore data check` lists "
-                "all such pairs",
-            )
+            wrong.append(str(error))
             continue
         if size is not None:
             found[pictures.name(index)] = size
+    if wrong:
+        others = f" (and {len(wrong) - 1} more pairs)" if len(wrong) > 1 else ""
+        mistakes.add(
+            data.where("dataroot_lq"),
+            f"{wrong[0]}{others}; check scale, both folders and filename_tmpl. `restore data "
+            "check` lists all such pairs",
+        )
     return found
 
 

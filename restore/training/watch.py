@@ -102,6 +102,21 @@ class FiniteWatch:
         )
 
 
+def check_weights(iteration: int, state: Mapping[str, Tensor]) -> None:
+    """NonFiniteLossError where weights that are to be saved are NaN or infinite.
+
+    The step before may have had a finite loss with gradients that are not.
+    """
+    bad = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise NonFiniteLossError(
+            f"iteration {iteration}: {len(bad)} of the network's {len(state)} tensors are NaN or "
+            f"infinite, {bad[0]} among them, though no loss was; nothing of it is saved. The "
+            "training states before it are whole: go on from one with a lower learning rate or "
+            "grad_clip"
+        )
+
+
 class Stop:
     """Whether the run is to save and end, by a signal, the same for all processes.
 

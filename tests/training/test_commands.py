@@ -241,8 +241,9 @@ def test_a_pair_of_other_sizes_is_told_before_anything_begins(
     assert cli.main(["train", "-opt", "run.yml", "--force_yml", *forced]) == 2
     told = capsys.readouterr().err
     where = "--force_yml datasets:val:dataroot_lq: photos/"
-    assert f"{where}a.png: 40 x 48 pixels are not 2 times the 24 x 20 of small/a.png; check" in told
-    assert "b.png: 40 x 48 pixels" in told and not Path("experiments/tiny").exists()
+    assert f"{where}a.png: 40 x 48 pixels are not 2 times the 24 x 20 of small/a.png (and" in told
+    assert "(and 1 more pairs); check scale, both folders" in told
+    assert not Path("experiments/tiny").exists()
 
 
 def test_a_dry_run_matches_weights_and_states(capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,6 +348,11 @@ def test_mistakes_are_told_with_their_line_and_nothing_is_begun(
         (["train", "-opt", "run.yml", "--auto-resum"], "did you mean --auto_resume?"),
         (["train", "-opt", "run.yml", "--force_yml", "x"], "expected KEY:KEY=VALUE"),
         (["train", "-opt", "run.yml", "--force_yml", "train:total_itr=3"], "'total_iter'?"),
+        (["train", "-opt", "run.yml", "--force_yml", "train.total_iter=3"], ": train:total_iter=3"),
+        (
+            ["train", "-opt", "run.yml", "--force_yml", "datasets:train:batch_size_per_gpu=1e10"],
+            "batch_size_per_gpu: a batch of 10,000,000,000 patches of 32 x 32 takes",
+        ),
         (["test", "-opt", "run.yml"], "a test needs weights"),
     ],
 )

@@ -126,6 +126,16 @@ def test_a_file(file: Path) -> None:
             "'train.total_iter' is 1e30; expected a whole number, 1 or more; "
             "9,007,199,254,740,992 (2**53) is the most that any number may be",
         ),
+        (
+            "    name: Set5",
+            "    name: ../Set5",
+            "datasets.val.name' is '../Set5'; expected a folder",
+        ),
+        (
+            "scale: 2",
+            "scale: 2\nval: {suffix: a/b}",
+            "'val.suffix' is 'a/b'; expected a part of a file's name",
+        ),
         ("  total_iter: 100", f"  total_iter: {10**400}", "(2**53) is the most that any"),
         (
             "  total_iter: 100",
