@@ -89,7 +89,10 @@ def main() -> None:
         results = measured(options.gt, options.pictures, options.rounds, options.batches)
         options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     results = json.loads(options.out.read_text(encoding="utf-8"))
-    for line in told(results, options.rate):
+    rates = {f"{name}, computed": images_per_second(name) for name in STEPS}
+    if options.rate:
+        rates["--rate"] = options.rate
+    for line in told(results, rates):
         print(line)
 
 
@@ -110,11 +113,8 @@ def measured(source: Path, pictures: int, rounds: int, batches: int) -> dict[str
     }
 
 
-def told(results: dict[str, Any], rate: float | None) -> list[str]:
-    """The results in lines, with the cores that keep up with the computed steps and the rate."""
-    rates = {f"{name}, computed": images_per_second(name) for name in STEPS}
-    if rate:
-        rates["--rate"] = rate
+def told(results: dict[str, Any], rates: dict[str, float]) -> list[str]:
+    """The results in lines, with the cores that keep up with so many images/s of each name."""
     pixels, decode = results["pictures"]["mean_pixels"], results["decoding_one_gt_seconds"]
     lines = [
         f"decoding one gt of {pixels / 1e6:.2f} MP: {decode * 1e3:.1f} ms",
