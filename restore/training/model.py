@@ -97,7 +97,8 @@ class Training:
             load_weights(module, first, path.param_key_g, strict=path.strict_load_g)
         follower = copy.deepcopy(module) if self.train.ema_decay > 0 else None
         if first is not None and follower is not None:
-            load_weights(follower, first, "params_ema", strict=path.strict_load_g)
+            # official files often have no average of their own
+            load_weights(follower, first, "params_ema", strict=path.strict_load_g, may_lack=True)
 
         self.network = self._placed(module)
         self.forward = processes.together(self.network, options.find_unused_parameters)

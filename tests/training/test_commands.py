@@ -269,6 +269,8 @@ def test_a_dry_run_matches_weights_and_states(capsys: pytest.CaptureFixture[str]
         assert "does not fit the network: new: layers.0.residual_group.blocks.1" in deeper
         forced = (weights, "network_g:depths=[2]", "path:strict_load_g=false")
         assert "loaded in part" in told(command, *forced, code=0)
+        missed = told(command, weights, "path:param_key_g=param_ema", code=0)
+        assert f"note: {weights[24:]}: has no 'param_ema'; 'params' is taken" in missed
     assert "would go on from iteration 3" in told("train", state, code=0)
     assert "run.yml: is no whole training state" in told("train", "path:resume_state=run.yml")
     assert "does not fit" in told("train", state, "network_g:depths=[2]")
