@@ -42,7 +42,8 @@ def add_option_file(parser: Parser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check the file and its paths, tell what would be done, and end",
+        help="check the file, its paths, weights, states and pictures' sizes, tell what would be "
+        "done, and end; nothing is written",
     )
     parser.add_argument(
         "--device",
