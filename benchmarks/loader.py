@@ -2,11 +2,16 @@
 
     python -m benchmarks.loader --gt FOLDER              # writes benchmarks/results/loader.json
     python -m benchmarks.loader --gt FOLDER --rate 900   # and the cores that 900 images/s need
+    python -m benchmarks.loader                          # the results file again
 
 FOLDER holds photographs. Each is stored as PNG, array and in data bases, with its low-quality side,
 in a temporary folder. Numbers are seconds of the processor (one process, one thread) for one patch,
 medians over rounds that go through all cases in turn: they depend little on what else a machine
 does. So a case reads 1 / seconds patches a second for each core that it is given.
+
+Beside them stand steps of a large GPU, which are computed, not measured: an image costs three times
+the operations of its forward pass (forward and backward), done at a share of the H200's peak in
+bf16 that is assumed. Networks like these reach less, so a real step asks less of the loader.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +33,7 @@ import torch
 
 from benchmarks.machine import describe
 from restore import imresize
+from restore.costs import parameters_and_multiply_adds
 from restore.datasets.listing import Pair, folder_entries, paired_databases, paired_folders
 from restore.datasets.lmdb_store import write_database
 from restore.datasets.loader import LoaderSettings, TrainingLoader
@@ -35,10 +42,16 @@ from restore.datasets.patches import PatchSet
 from restore.datasets.sampler import FixedStage
 from restore.datasets.single import Degradation, SyntheticPatches
 from restore.image_io import Picture, read_picture, write_picture
+from restore.training.networks import described
+from restore.training.options import read_options
 
 SCALE, GT_SIZE, BATCH = 4, 256, 16
 ROOM = 2**31  # bytes, for cases with a cache
 RESULTS = Path(__file__).parent / "results" / "loader.json"
+OPTIONS = Path(__file__).parents[1] / "options" / "train"
+PEAK = 989e12  # operations/s of an H200 in bf16, dense, as its data sheet has it
+SHARE = 0.4  # of it, assumed
+STEPS = ("swinir_light_x4", "swinir_classical_x4")  # options/train; patches of GT_SIZE and SCALE
 
 
 @dataclass(frozen=True)
@@ -65,33 +78,69 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--gt", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--gt", type=Path, help="folder of photographs (default: do not measure)")
     parser.add_argument("--pictures", type=int, default=24, help="how many of them (default 24)")
     parser.add_argument("--rounds", type=int, default=5, help="of all cases (default 5)")
     parser.add_argument("--batches", type=int, default=3, help="of a case in a round (default 3)")
     parser.add_argument("--rate", type=float, help="images/s of a training step to keep up with")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    if options.gt is not None:
+        results = measured(options.gt, options.pictures, options.rounds, options.batches)
+        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    results = json.loads(options.out.read_text(encoding="utf-8"))
+    rates = {f"{name}, computed": images_per_second(name) for name in STEPS}
+    if options.rate:
+        rates["--rate"] = options.rate
+    for line in told(results, rates):
+        print(line)
+
+
+def measured(source: Path, pictures: int, rounds: int, batches: int) -> dict[str, Any]:
+    """What the results file holds."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     with tempfile.TemporaryDirectory() as folder:
-        pixels, decode = prepare(options.gt, Path(folder), options.pictures)
-        seconds = measure(cases(Path(folder)), options.rounds, options.batches)
-    results = {
+        pixels, decode = prepare(source, Path(folder), pictures)
+        seconds = measure(cases(Path(folder)), rounds, batches)
+    return {
         "machine": describe(),
-        "pictures": {"count": options.pictures, "mean_pixels": pixels},
+        "pictures": {"count": pictures, "mean_pixels": pixels},
         "patch": {"gt_size": GT_SIZE, "scale": SCALE, "batch": BATCH},
-        "rounds": options.rounds,
+        "rounds": rounds,
         "decoding_one_gt_seconds": decode,
         "seconds_per_patch": seconds,
     }
-    options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"decoding one gt of {pixels / 1e6:.2f} MP: {decode * 1e3:.1f} ms")
-    for name, value in seconds.items():
-        line = f"{name:<34} {value * 1e3:8.3f} ms  {1 / value:9.0f} images/s a core"
-        if options.rate:
-            line += f"  {options.rate * value:6.2f} cores for {options.rate:g} images/s"
-        print(line)
+
+
+def told(results: dict[str, Any], rates: dict[str, float]) -> list[str]:
+    """The results in lines, with the cores that keep up with so many images/s of each name."""
+    pixels, decode = results["pictures"]["mean_pixels"], results["decoding_one_gt_seconds"]
+    lines = [
+        f"decoding one gt of {pixels / 1e6:.2f} MP: {decode * 1e3:.1f} ms",
+        "cores that keep up with steps; those computed are not measured, but "
+        f"{SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s (bf16), 3 times the forward pass:",
+        *(f"  {name}: {wanted:,.0f} images/s" for name, wanted in rates.items()),
+    ]
+    for name, value in results["seconds_per_patch"].items():
+        line = f"{name:<30} {value * 1e3:8.3f} ms  {1 / value:7.0f} images/s a core"
+        if f"patches of {GT_SIZE // 2}" not in name:
+            line += "".join(f"  {wanted * value:7.2f} cores" for wanted in rates.values())
+        lines.append(line)
+    return lines
+
+
+def images_per_second(name: str) -> float:
+    """Of the step of an option file's network at SHARE of PEAK."""
+    path = OPTIONS / f"{name}.yml"
+    options = read_options(path, is_train=True)
+    spec, config = described(options.network_g)
+    side = GT_SIZE // SCALE
+    found = options.datasets["train"].gt_size, options.scale
+    if found != (GT_SIZE, SCALE):
+        raise ValueError(f"{path}: gt_size and scale are {found}; expected {(GT_SIZE, SCALE)}")
+    _, multiply_adds = parameters_and_multiply_adds(spec, config, side)
+    return SHARE * PEAK / (3 * 2 * multiply_adds * side**2)
 
 
 def prepare(source: Path, folder: Path, count: int) -> tuple[float, float]:

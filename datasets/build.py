@@ -120,10 +120,12 @@ def training_loader(
     Raises:
         UsageError: what the section says cannot be done; the message begins with file and line.
     """
+    stages = stages or [FixedStage(options.gt_size, options.batch_size_per_gpu)]
+    _check_batches(options, stages)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     data = training_set(options, seed=seed, chain=chain, processes=here)
     settings = LoaderSettings(
-        stages=stages or [FixedStage(options.gt_size, options.batch_size_per_gpu)],
+        stages=stages,
         ratio=options.dataset_enlarge_ratio,
         shuffle=options.use_shuffle,
         workers=options.num_worker_per_gpu,
@@ -138,6 +140,18 @@ def training_loader(
     )
     with _placed(options, "gt_size"):
         return TrainingLoader(data, settings, device=device, state=state)
+
+
+def _check_batches(options: DatasetOptions, stages: Sequence[Stage]) -> None:
+    """UsageError where the memory has no room for one batch as bytes."""
+    free = free_bytes(torch.device("cpu"))
+    for stage in stages:
+        if (size := 3 * stage.batch_size * stage.gt_size**2) > free:
+            raise UsageError(
+                f"{options.where('batch_size_per_gpu')}: a batch of {stage.batch_size:,} patches "
+                f"of {stage.gt_size} x {stage.gt_size} takes {size / 2**30:,.1f} GiB at least, and "
+                f"{free / 2**30:.1f} are free; lower batch_size_per_gpu or gt_size"
+            )
 
 
 def validation_set(options: DatasetOptions) -> ValidationSet:
@@ -297,7 +311,7 @@ def _placed(options: DatasetOptions, key: str) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        where = options.where(key)
-        if where and not str(error).startswith(where):
+        where, placed = options.where(key), tuple(options.places.values())
+        if where and not str(error).startswith(placed):
             raise UsageError(f"{where}: {error}") from None
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,6 +30,7 @@ Colour = Literal["rgb", "gray", "y"]
 
 _KINDS = ("uint8", "uint16", "float32")
 _TIFF = (".tif", ".tiff")
+_PNG_HEAD = struct.Struct(">8s4x4sII")  # the mark, the first chunk's name, columns, rows
 
 
 class Box(NamedTuple):
@@ -60,6 +62,27 @@ def read_entry(entry: Entry) -> Array:
     if entry.key:
         return _decoded(entry, np.frombuffer(stored_value(entry.path, entry.key), np.uint8))
     return read_picture(entry.path).pixels
+
+
+def header_size(entry: Entry) -> tuple[int, int] | None:
+    """Rows and columns as a picture's header has them; no pixels are decoded.
+
+    None where the header cannot be read: reading the picture says why.
+    """
+    try:
+        mapped = mapped_entry(entry)
+        if mapped is None and not entry.key:
+            info = probe(entry.path)
+            return info.height, info.width
+    except ImageError:
+        return None
+    if mapped is not None:
+        return int(mapped.shape[0]), int(mapped.shape[1])
+    head = bytes(stored_value(entry.path, entry.key)[: _PNG_HEAD.size])
+    if not (head.startswith(b"\x89PNG") and len(head) == _PNG_HEAD.size):
+        return None
+    _, _, columns, rows = _PNG_HEAD.unpack(head)
+    return rows, columns
 
 
 def mapped_entry(entry: Entry) -> Array | None:

@@ -140,7 +140,8 @@ def write_database(
     except OSError as error:
         raise output_error(path, error) from error
     except lmdb.Error as error:
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+        wish = "check the disk's room and rights, then try again"
+        raise OutputError(f"{path}: cannot be written: {error}; {wish}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Stored(len(files), size)

@@ -8,10 +8,12 @@ Shape letters: B pictures, C channels, h, w rows and columns of lq, s scale.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import random
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from restore.datasets.patches import HostBatch, PatchSet, check_gt_size
 from restore.datasets.realesrgan import cut_out, degrade, sharpened
 from restore.datasets.sampler import Draw, Stage, StreamSampler, batch_generator
 from restore.datasets.validation import normalised
-from restore.errors import RestoreError
+from restore.errors import ImageError, RestoreError
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class LoaderSettings:
     sharpen: bool = True
 
 
+class ReaderLostError(ImageError):
+    """A reading process was killed, as the system does where memory is short."""
+
+
 class TrainingLoader:
     """Batches from a set, without an end.
 
@@ -182,11 +188,12 @@ class TrainingLoader:
                 # of its own: PyTorch would take a number of the training's random state
                 generator=torch.Generator().manual_seed(self.data.seed),
             )
-            batches = iter(loader)
+            with _deaths_told_later(workers > 0):
+                batches = iter(loader)
         # called at the latest when this process ends, before multiprocessing waits for its children
         end = Finalize(None, setattr, args=(is_over, "value", 1), exitpriority=0)
         try:
-            for batch in batches:
+            for batch in _read(batches, workers):
                 if isinstance(batch, RestoreError):
                     raise batch
                 taken = len(batch.index) * self.settings.world
@@ -245,6 +252,35 @@ class _Careful(Dataset[Any]):
             return error
 
 
+@contextlib.contextmanager
+def _deaths_told_later(wanted: bool) -> Iterator[None]:
+    """Around where PyTorch begins to watch its reading processes.
+
+    It would raise an error for a process that died wherever the training is just then, within a
+    step too; without its handler the next batch tells.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not (wanted and in_main and hasattr(signal, "SIGCHLD")):
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+def _read(batches: Iterator[Any], workers: int) -> Iterator[Any]:
+    """The batches; ReaderLostError where a reading process died."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise ReaderLostError(
+            f"one of the {workers} reading processes was killed, as a system does that is out of "
+            "memory; lower num_worker_per_gpu, cache_gb or batch_size_per_gpu"
+        ) from error
+
+
 def _to_unit(images: Tensor, device: torch.device) -> Tensor:
     """[B, H, W, C] of bytes or 0..1 as [B, C, H, W] float32 in 0..1, on the device."""
     # bytes travel and turn before they become four times as many
@@ -278,6 +314,8 @@ def _begin_worker(seed: int, is_over: Any, worker: int) -> None:
     # Ctrl-C reaches all processes of a terminal, a manager of services ends all of a run by
     # SIGTERM: the training one decides what it means, and ends this one so itself, later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # of a terminal that is closed
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, functools.partial(_leave, is_over))
     # nothing here draws from these; what someone adds would then not differ from run to run
     random.seed(seed + worker)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restore.datasets.images import Colour, in_colour, luma, read_entry, unit
+from restore.datasets.images import Colour, header_size, in_colour, luma, read_entry, unit
 from restore.datasets.listing import Entry
 from restore.datasets.single import Degradation, validation_pair
 from restore.errors import ImageError
@@ -84,6 +84,31 @@ class ValidationSet:
             self._tensor(lq), None if gt is None else self._tensor(gt), lq_name, gt_name
         )
 
+    def name(self, index: int) -> str:
+        """What the picture that results are compared with is called; lq where there is none."""
+        lq, gt = self._pairs[index]
+        return str(gt or lq)
+
+    def scored_size(self, index: int) -> tuple[int, int] | None:
+        """Rows and columns that results are compared on, from the headers of the files.
+
+        None where there is nothing to compare with, or a header cannot be read.
+
+        Raises:
+            ImageError: the sides do not fit each other.
+        """
+        lq_entry, gt_entry = self._pairs[index]
+        gt = None if gt_entry is None else header_size(gt_entry)
+        if gt is None:
+            return None
+        if lq_entry is None:
+            return gt[0] // self._scale * self._scale, gt[1] // self._scale * self._scale
+        lq = header_size(lq_entry)
+        if lq is None:
+            return None
+        check_sides(gt, lq, self._scale, f"{gt_entry}", f"{lq_entry}")
+        return lq[0] * self._scale, lq[1] * self._scale
+
     def _tensor(self, picture: Array) -> Tensor:
         values = luma(picture) if self._colour == "y" else unit(picture)
         turned = np.ascontiguousarray(values.transpose(2, 0, 1))[None]
@@ -99,14 +124,22 @@ def cut_to_low(gt: Array, lq: Array, scale: int, gt_name: str, lq_name: str) -> 
     Raises:
         ImageError: the sizes do not fit each other.
     """
-    rows, columns = (scale * side for side in lq.shape[:2])
-    beyond = (gt.shape[0] - rows, gt.shape[1] - columns)
-    if not all(0 <= extra < scale for extra in beyond):
+    check_sides(gt.shape[:2], lq.shape[:2], scale, gt_name, lq_name)
+    return gt[: scale * lq.shape[0], : scale * lq.shape[1]]
+
+
+def check_sides(
+    gt: tuple[int, ...], lq: tuple[int, ...], scale: int, gt_name: str, lq_name: str
+) -> None:
+    """ImageError unless rows and columns of a truth are `scale` times those of the other side.
+
+    What is beyond a multiple of the scale does not count.
+    """
+    if not all(0 <= large - scale * small < scale for large, small in zip(gt, lq, strict=True)):
         raise ImageError(
-            f"{gt_name}: {gt.shape[0]} x {gt.shape[1]} pixels are not {scale} times the "
-            f"{lq.shape[0]} x {lq.shape[1]} of {lq_name}"
+            f"{gt_name}: {gt[0]} x {gt[1]} pixels are not {scale} times the {lq[0]} x {lq[1]} of "
+            f"{lq_name}"
         )
-    return gt[:rows, :columns]
 
 
 def normalised(images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:

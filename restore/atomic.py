@@ -22,6 +22,7 @@ _REMEDIES = {
     errno.ENOENT: "create the folder first",
     errno.ENOTDIR: "a part of the path is a file; choose a path whose parents are folders",
     errno.EISDIR: "it is a folder; name a file in it",
+    errno.EEXIST: "a file stands where a folder has to be; rename it or choose another folder",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EFBIG: "the file system cannot hold a file so large; choose another folder",
 }

@@ -14,6 +14,7 @@ from restore.commands.parsing import Parser, one_of
 from restore.errors import UsageError
 
 if TYPE_CHECKING:
+    from restore.training.dataset_options import DatasetOptions
     from restore.training.options import Options
 
 Part = Literal["train", "test"]
@@ -41,7 +42,8 @@ def add_option_file(parser: Parser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check the file and its paths, tell what would be done, and end",
+        help="check the file, its paths, weights, states and pictures' sizes, tell what would be "
+        "done, and end; nothing is written",
     )
     parser.add_argument(
         "--device",
@@ -142,6 +144,13 @@ def told_as_notes(say: Callable[[str], None]) -> Iterator[None]:
 def is_first_process() -> bool:
     """Whether this is the process, of those that torchrun started, that tells."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def data_line(data: DatasetOptions) -> str:
+    """A data set of an option file, in words."""
+    roots = data.dataroot_gt or data.dataroot_lq
+    made = f", lq made by {data.task}" if data.type == "SingleHRDataset" else ""
+    return f"  {data.key}: {data.name}, {', '.join(map(str, roots))}{made}"
 
 
 def _first_words(file: Path) -> str:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from restore.commands.option_files import add_option_file, list_lines, read, told_as_notes
+from restore.commands.option_files import (
+    add_option_file,
+    data_line,
+    list_lines,
+    read,
+    told_as_notes,
+)
 from restore.commands.parsing import Parser, new_parser, one_of
+from restore.commands.text import plural
 from restore.errors import OutputError
 
 if TYPE_CHECKING:
@@ -67,15 +75,18 @@ def run_test(
         return 0
     found = read(options, "test", say)
     say(f"test {found.name}: {found.network_g.type}, {found.path.pretrain_network_g}")
-    if options.dry_run:
-        for data in found.datasets.values():
-            say(f"  {data.key}: {data.name}, {', '.join(map(str, data.dataroot_lq))}")
-        return 0
     from restore.training.distributed import device_note
-    from restore.training.testing import test
+    from restore.training.testing import prepared, test
 
     if note := device_note(found.num_gpu):
         say(f"note: {note}")
+    if options.dry_run:
+        with told_as_notes(say):
+            _, _, sets = prepared(replace(found, num_gpu=0))
+        for data in found.datasets_of("test") or found.datasets_of("val"):
+            say(f"{data_line(data)}, {plural(len(sets[data.name]), 'picture')}")
+        say("the weights fit the network, and all pictures are there")
+        return 0
     try:
         with told_as_notes(say):
             scores = test(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from restore.commands.option_files import (
     add_option_file,
+    data_line,
     is_first_process,
     list_lines,
     read,
@@ -41,12 +42,13 @@ It writes, under the current folder:
   experiments/NAME/models/net_g_5000.pth, net_g_latest.pth   weights, for `--model_path`
   experiments/NAME/training_states/5000.state                what --auto_resume goes on from
   experiments/NAME/{train.csv,val.csv,curves.png,summary.md,...}, tb_logger/NAME
-Ctrl-C (or SIGTERM) saves and ends after the step under way.
+Ctrl-C, SIGTERM and a closed terminal (SIGHUP) save and end it after the step under way.
 
 exit codes: 0 trained to the end; 1 it stopped on the way, and the last training state is whole;
-2 nothing was begun, because the option file or an argument cannot be obeyed; 130 interrupted, saved
+2 nothing was begun, because the option file or an argument cannot be obeyed; 128 and the signal's
+number (Ctrl-C 130, SIGTERM 143, SIGHUP 129) told to stop, saved
 """
-FINISHED, STOPPED, INTERRUPTED = 0, 1, 130
+FINISHED, STOPPED = 0, 1
 
 
 def train_parser() -> Parser:
@@ -107,13 +109,11 @@ def run_train(
     for line in plan_lines(found):
         tell(line)
     if options.dry_run:
-        from restore.training.distributed import device_note
-
-        if note := device_note(found.num_gpu):
-            tell(f"note: {note}")
+        _rehearse(found, options.auto_resume, tell)
         return FINISHED
     import torch
 
+    from restore.datasets.loader import ReaderLostError
     from restore.training.loop import ToldByFirstError, train
     from restore.training.watch import NonFiniteLossError
 
@@ -127,7 +127,8 @@ def run_train(
         return STOPPED
     except ImageError as error:
         complain(f"restore train: {error}")
-        complain("mend or remove it; --auto_resume then goes on from the last training state")
+        mend = "" if isinstance(error, ReaderLostError) else "mend or remove it; "
+        complain(f"{mend}--auto_resume then goes on from the last training state")
         return STOPPED
     except torch.OutOfMemoryError as error:
         complain(f"restore train: the GPU has not enough memory: {str(error).splitlines()[0]}")
@@ -138,13 +139,28 @@ def run_train(
         return STOPPED
     if not outcome.finished:
         tell(f"saved at iteration {outcome.iteration:,}; --auto_resume goes on from there")
-        return INTERRUPTED
+        return 128 + outcome.signal
     tell(f"{outcome.folder}/models/net_g_latest.pth")
     return FINISHED
 
 
 def _nothing(line: str) -> None:
     pass
+
+
+def _rehearse(options: Options, auto_resume: bool, tell: Callable[[str], None]) -> None:
+    """All that a run does before its first step, and what it would begin from, in words."""
+    from restore.training.distributed import device_note
+    from restore.training.loop import rehearse
+
+    if note := device_note(options.num_gpu):
+        tell(f"note: {note}")
+    with told_as_notes(tell):
+        iteration = rehearse(options, auto_resume=auto_resume)
+    if options.path.pretrain_network_g and not iteration:
+        tell(f"  weights of {options.path.pretrain_network_g} fit the network")
+    begins = f"go on from iteration {iteration:,}" if iteration else "begin"
+    tell(f"all of it is there; the run would {begins}")
 
 
 def plan_lines(options: Options) -> list[str]:
@@ -161,15 +177,9 @@ def plan_lines(options: Options) -> list[str]:
     return [
         f"run {options.name}: {model.variant}, {model.num_parameters:,} parameters, "
         + (f"from {begins}" if begins else "from random weights"),
-        *(_data_line(data) for data in options.datasets.values()),
+        *(data_line(data) for data in options.datasets.values()),
         _steps_line(options.datasets["train"], train),
     ]
-
-
-def _data_line(data: DatasetOptions) -> str:
-    roots = data.dataroot_gt or data.dataroot_lq
-    made = f", lq made by {data.task}" if data.type == "SingleHRDataset" else ""
-    return f"  {data.key}: {data.name}, {', '.join(map(str, roots))}{made}"
 
 
 def _steps_line(data: DatasetOptions, train: TrainOptions) -> str:

@@ -22,8 +22,8 @@ import numpy as np
 from restore.errors import UsageError
 from restore.metrics.pairs import PEAK, FloatArray, Pair, Planes, Strips
 
-_WINDOW = 11
-_EDGE = _WINDOW - 1
+WINDOW = 11  # pixels; smaller pictures have no SSIM
+_EDGE = WINDOW - 1
 _SIGMA = 1.5
 _C1 = 2 * (0.01 * PEAK) ** 2
 _C2 = 2 * (0.03 * PEAK) ** 2
@@ -40,10 +40,10 @@ def mean_similarity(pair: Pair, crop_border: int) -> Any:
         UsageError: the window does not fit into what `crop_border` left.
     """
     _, channels, rows, columns = pair.shape
-    if min(rows, columns) < _WINDOW:
+    if min(rows, columns) < WINDOW:
         raise UsageError(
             f"ssim: {rows} x {columns} pixels after crop_border={crop_border}; "
-            f"the window needs at least {_WINDOW} x {_WINDOW}"
+            f"the window needs at least {WINDOW} x {WINDOW}"
         )
     sums = _native_sums(pair)
     if sums is None:
@@ -152,9 +152,9 @@ class _Room:
 
 def _band(n: int) -> FloatArray:
     """[n, n + 10]: the weights of the window, in each row one place further."""
-    offset = np.arange(_WINDOW) - _WINDOW // 2
+    offset = np.arange(WINDOW) - WINDOW // 2
     kernel = np.exp(-(offset**2) / (2 * _SIGMA**2))
     band = np.zeros((n, n + _EDGE))
     for row in range(n):
-        band[row, row : row + _WINDOW] = kernel / kernel.sum()
+        band[row, row : row + WINDOW] = kernel / kernel.sum()
     return band

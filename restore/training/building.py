@@ -21,6 +21,10 @@ from restore.training.options import NetworkOptions
 _RECOMPUTE = ("use_checkpoint", "use_chk")
 
 
+class OtherKeyWarning(UserWarning):
+    """A weight file lacks the key that was asked for, and other weights of it were taken."""
+
+
 def build_generator(options: NetworkOptions, scale: int, *, checkpointing: bool = False) -> Model:
     """The network to train, with random weights, on the CPU and in training mode.
 
@@ -67,7 +71,9 @@ def build_discriminator(options: NetworkOptions) -> UNetDiscriminatorSN:
     )
 
 
-def load_weights(network: nn.Module, path: Path, key: str | None, *, strict: bool) -> None:
+def load_weights(
+    network: nn.Module, path: Path, key: str | None, *, strict: bool, may_lack: bool = False
+) -> None:
     """Put the weights of a file into a network.
 
     Args:
@@ -75,16 +81,21 @@ def load_weights(network: nn.Module, path: Path, key: str | None, *, strict: boo
         path: a weight file.
         key: where they lie in it, such as "params_ema"; where it has none, "params" is taken.
         strict: every tensor has to fit; else those that do not keep the network's own values.
+        may_lack: say nothing where the file lacks the key.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit.
 
     Warns:
+        OtherKeyWarning: the file lacks the key (but for "params", which bare files have not).
         PartlyLoadedWarning: which tensors keep their values, and which of the file are left out.
     """
     checkpoint = read_checkpoint(path, key)
     if key is not None and checkpoint.key != key and checkpoint.key != "params":
         checkpoint = read_checkpoint(path, "params")
+    if key not in (None, "params", checkpoint.key) and not may_lack:
+        taken = f"{checkpoint.key!r} is taken" if checkpoint.key else "it holds weights alone"
+        warnings.warn(f"{path}: has no {key!r}; {taken}", OtherKeyWarning, stacklevel=2)
     derived = derived_keys(network)
     state: dict[str, Tensor] = {
         name: value for name, value in checkpoint.state.items() if name not in derived

@@ -182,7 +182,8 @@ class Journal(Silence):
                 {"iter": iteration, "dataset": scores.name, "metric": metric, "value": value}
             )
             self._on_board(f"metrics/{scores.name}/{metric}", value, iteration)
-        log.info("iter %s  %s: %s", f"{iteration:,}", scores.name, "  ".join(parts))
+        told = "  ".join(parts) or "no metrics (val: metrics)"
+        log.info("iter %s  %s: %s", f"{iteration:,}", scores.name, told)
 
     def finish(self, best: Best, lines: list[str]) -> None:
         """Draw the curves and write the page; OutputError where they cannot be written."""

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import torch
+
 from restore.errors import ImageError
-from restore.training.distributed import Launcher, processes
+from restore.training.distributed import Launcher, Processes, processes
 from restore.training.experiment import folders_of, sole_user
 from restore.training.options import Options
-from restore.training.run import Run, start_run
+from restore.training.run import Run, put_together, start_run
 from restore.training.watch import Stop
 
 
@@ -30,12 +32,14 @@ class Outcome:
     Attributes:
         iteration: the last one.
         finished: whether it came to its end; else it was asked to stop, and saved.
+        signal: number of the signal that asked; 0 where it finished.
         folder: experiments/<name>.
         best: set to metric to best mean and its iteration.
     """
 
     iteration: int
     finished: bool
+    signal: int
     folder: Path
     best: dict[str, dict[str, tuple[float, int]]]
 
@@ -71,7 +75,28 @@ def train(
         start_run(options, folders, group, stop, auto_resume) as run,
     ):
         finished = iterate(run)
-        return Outcome(run.iteration, finished, folders.root, run.best.found)
+        number = 0 if finished else stop.signal
+        return Outcome(run.iteration, finished, number, folders.root, run.best.found)
+
+
+def rehearse(options: Options, *, auto_resume: bool = False, root: Path | None = None) -> int:
+    """Put a run together as `train` does, on the CPU, and let it go; nothing is written.
+
+    Weights and states are read and matched, sets listed, the sizes of validation pictures looked
+    at.
+
+    Args:
+        options, auto_resume, root: see `train`.
+
+    Returns:
+        The iteration that it would go on from; 0: it would begin.
+
+    Raises:
+        UsageError, CheckpointError: as `train`.
+    """
+    folders = folders_of(options.name, root or Path())
+    group = Processes(torch.device("cpu"))
+    return put_together(options, folders, group, Stop(group), auto_resume).iteration
 
 
 def iterate(run: Run) -> bool:

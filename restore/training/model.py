@@ -72,6 +72,7 @@ class Training:
 
     def __init__(self, options: Options, processes: Processes) -> None:
         self.train = _section(options)
+        self.kind = options.where("model_type"), options.model_type, options.kind.gan
         self.processes = processes
         self.device = processes.device
         self.chain = options.degradation
@@ -96,7 +97,8 @@ class Training:
             load_weights(module, first, path.param_key_g, strict=path.strict_load_g)
         follower = copy.deepcopy(module) if self.train.ema_decay > 0 else None
         if first is not None and follower is not None:
-            load_weights(follower, first, "params_ema", strict=path.strict_load_g)
+            # official files often have no average of their own
+            load_weights(follower, first, "params_ema", strict=path.strict_load_g, may_lack=True)
 
         self.network = self._placed(module)
         self.forward = processes.together(self.network, options.find_unused_parameters)
@@ -246,6 +248,14 @@ class Training:
                 f"{self.train.where('ema_decay')}: ema_decay is {self.train.ema_decay:g}, but the "
                 f"training state has {'an' if 'average' in state else 'no'} average; keep what the "
                 "run began with"
+            )
+        place, name, has_discriminator = self.kind
+        if ("network_d" in state) != has_discriminator:
+            has = "a" if "network_d" in state else "no"
+            raise UsageError(
+                f"{place}: model_type is {name}, but the training state has {has} discriminator; "
+                "resume with the model_type that the run began with, or begin anew from its net_g "
+                "file as pretrain_network_g under another name"
             )
         with self.fitting("network_g and optim_g"):
             load_full_state(self.network, state["network_g"])

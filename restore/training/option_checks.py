@@ -22,6 +22,7 @@ ROOTS = {
     "SingleImageDataset": ("dataroot_lq",),
     "RealESRGANDataset": ("dataroot_gt",),
 }
+_SEPARATORS = set("/\\\0")  # of folders in paths
 _NAME = re.compile(r"[\w.\-+ ()@]+")
 
 
@@ -82,7 +83,14 @@ def _dataset(data: DatasetOptions) -> Found:
 
 
 def _names(options: Options) -> Found:
+    if set(options.val.suffix or "") & _SEPARATORS:
+        text = f"key 'val.suffix' is {options.val.suffix!r}; expected a part of a file's name"
+        yield options.val.where("suffix"), text
     for phase in ("val", "test"):
+        for data in options.datasets_of(phase):
+            if set(data.name) & _SEPARATORS or data.name in (".", ".."):
+                text = f"key 'datasets.{data.key}.name' is {data.name!r}; expected a folder's name"
+                yield data.where("name"), text
         seen: dict[str, DatasetOptions] = {}
         for data in options.datasets_of(phase):
             first = seen.setdefault(data.name, data)

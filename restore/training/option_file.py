@@ -97,6 +97,11 @@ def forced(root: Value, entries: Sequence[str]) -> Value:
             raise UsageError(
                 f"--force_yml: {entry!r}; expected KEY:KEY=VALUE, as in train:ema_decay=0.999"
             )
+        if len(names) == 1 and "." in names[0]:
+            raise UsageError(
+                f"--force_yml: {entry!r}; sections are joined by colons: "
+                f"{names[0].replace('.', ':')}={text}"
+            )
         empty = text.strip().lower() in ("", "none")  # as BasicSR
         value = None if empty else _parsed(text.strip(), where)
         root = _replaced(root, names, value or Value(None, where, text), where)

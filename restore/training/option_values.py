@@ -13,7 +13,7 @@ from restore.training.option_file import Value
 from restore.training.option_types import Flat, OneOrMore, Range, Section
 
 LEFT_OUT: Final = object()  # in place of a value that does not fit
-MOST = 2**53  # of whole numbers: as many as a float can count
+MOST = 2**53  # of all numbers: as many whole ones as a float can count
 
 
 def hints_of(kind: type[Section]) -> Mapping[str, Any]:
@@ -101,6 +101,34 @@ def _tuple(item: Value, inner: tuple[Any, ...], root: Path | None) -> Any:
         return LEFT_OUT
     made = tuple(fitting(part, kind, root) for part, kind in zip(item.content, kinds, strict=True))
     return LEFT_OUT if LEFT_OUT in made else made
+
+
+def why_not(item: Value, hint: Any) -> str:
+    """What the declared type in words leaves unsaid of a value that does not fit it, or ""."""
+    parts = item.content if isinstance(item.content, tuple) else (item,)
+    contents = [part.content for part in parts]
+    numbers = [x for x in contents if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    if any(isinstance(x, float) and not math.isfinite(x) for x in numbers):
+        return "; it has to be finite"
+    far = [number for number in numbers if abs(number) > MOST]
+    if far and _takes_numbers(hint):
+        least = f", and -{MOST:,} the least" if far[0] < 0 else ""
+        return f"; {MOST:,} (2**53) is the most that any number may be{least}"
+    if _has_limits(hint) and len(numbers) == 2 and numbers[0] > numbers[1]:
+        return "; the lesser one stands first"
+    return ""
+
+
+def _takes_numbers(hint: Any) -> bool:
+    return hint in (int, float) or any(map(_takes_numbers, get_args(hint)))
+
+
+def _has_limits(hint: Any) -> bool:
+    """Whether it is, or may be, a least and a most."""
+    inner = get_args(hint)
+    if get_origin(hint) is Annotated:
+        return get_origin(inner[0]) is tuple and Range in marks(hint)
+    return get_origin(hint) in (Union, types.UnionType) and any(map(_has_limits, inner))
 
 
 _WORDS = {

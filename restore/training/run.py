@@ -26,6 +26,7 @@ from restore.training.logs import Clock, Journal, Meter, Silence
 from restore.training.model import Training
 from restore.training.options import Options
 from restore.training.schedules import stages_of
+from restore.training.scorable import check_scorable
 from restore.training.states import (
     random_states,
     seed_all,
@@ -35,7 +36,7 @@ from restore.training.states import (
 )
 from restore.training.train_options import TrainOptions
 from restore.training.validation import Best, Metrics, PictureSet, how_of, validate
-from restore.training.watch import FiniteWatch, Stop
+from restore.training.watch import FiniteWatch, Stop, check_weights
 from restore.training.whole_pictures import How
 
 log = logging.getLogger("restore.training")
@@ -123,14 +124,16 @@ class Run:
 
         Raises:
             OutputError: they cannot be written; older ones are whole.
-            NonFiniteLossError: one of the last steps, on a GPU, had such a loss.
+            NonFiniteLossError: one of the last steps, on a GPU, had such a loss, or weights of the
+                network became such.
         """
         begun = time.perf_counter()
         self.watch.catch_up()
+        state = self._state()
+        check_weights(self.iteration, state["training"]["network_g"])
         if self.group.is_first:
             make_folders(self.folders)  # someone may have removed them on the way
         self.training.save_networks(self.folders.models, str(self.iteration))
-        state = self._state()
         if self.group.is_first:
             write_state(self.folders.state(self.iteration), state)
             log.info("iter %s: saved %s", f"{self.iteration:,}", self.folders.state(self.iteration))
@@ -214,49 +217,62 @@ def start_run(
     Raises:
         UsageError, CheckpointError, OutputError: see `train`.
     """
-    state = state_to_resume(options, folders, auto_resume, group)
-    first = 0 if state is None else int(state["iter"])
     with contextlib.ExitStack() as stack:
         stack.enter_context(arithmetic(options.deterministic))
-        seed = group.from_first(_seed(options, state))
-        seed_all(seed)
-        training = build_training(options, group)
-        if group.rank:
-            seed_all(seed + group.rank)  # each drops other paths
-        run = Run(
-            options,
-            training.train,
-            folders,
-            group,
-            stop,
-            training,
-            _loader(options, training.train, group, seed, state),
-            {data.name: validation_set(data) for data in options.datasets_of("val")},
-            Metrics(options.val.metrics),
-            how_of(options),
-            FiniteWatch(folders.root),
-            Silence(),
-            Best(options.val.metrics),
-        )
-        if state is not None:
-            run.resume(state)
+        run = put_together(options, folders, group, stop, auto_resume)
         # only now that nothing else can refuse to begin is an older run of that name put aside
         if group.is_first:
-            check_room(folders, training.checkpoint_bytes())
-            aside = prepare(folders, options, resumed=state is not None)
+            check_room(folders, run.training.checkpoint_bytes())
+            aside = prepare(folders, options, resumed=run.iteration > 0)
             with untouched_random_states():  # wandb draws the names of runs
-                run.journal = Journal(options, folders, first)
+                run.journal = Journal(options, folders, run.iteration)
             stack.enter_context(contextlib.closing(run.journal))
             for line in aside:
                 log.info("%s", line)
         group.wait()
         run.clock = Clock()
-        _tell_beginning(run, seed)
+        _tell_beginning(run)
         yield run
 
 
-def _tell_beginning(run: Run, seed: int) -> None:
-    model, total = run.training.model, run.train.total_iter
+def put_together(
+    options: Options, folders: Folders, group: Processes, stop: Stop, auto_resume: bool
+) -> Run:
+    """A run that is ready to begin, or to go on; nothing is written.
+
+    Args and errors are those of `start_run`, but for OutputError.
+    """
+    state = state_to_resume(options, folders, auto_resume, group)
+    seed = group.from_first(_seed(options, state))
+    seed_all(seed)
+    training = build_training(options, group)
+    if group.rank:
+        seed_all(seed + group.rank)  # each drops other paths
+    sets = {data.name: validation_set(data) for data in options.datasets_of("val")}
+    if options.val.val_freq:
+        check_scorable(options, sets)
+    run = Run(
+        options,
+        training.train,
+        folders,
+        group,
+        stop,
+        training,
+        _loader(options, training.train, group, seed, state),
+        sets,
+        Metrics(options.val.metrics),
+        how_of(options),
+        FiniteWatch(folders.root),
+        Silence(),
+        Best(options.val.metrics),
+    )
+    if state is not None:
+        run.resume(state)
+    return run
+
+
+def _tell_beginning(run: Run) -> None:
+    model, total, seed = run.training.model, run.train.total_iter, run.loader.data.seed
     log.info(
         "%s: %s, %s parameters, seed %d, from iteration %s to %s on %s",
         *(run.options.name, model.variant, f"{model.num_parameters:,}", seed),

@@ -10,12 +10,14 @@ from typing import Any
 from tqdm import tqdm
 
 from restore.datasets.build import validation_set
+from restore.datasets.validation import ValidationSet
 from restore.errors import UsageError
 from restore.model import Model
 from restore.training.building import build_generator, load_weights
 from restore.training.distributed import Processes
 from restore.training.experiment import results_folder
 from restore.training.options import Options
+from restore.training.scorable import check_scorable
 from restore.training.validation import Metrics, PictureSet, Scores, how_of, validate, write_scores
 
 log = logging.getLogger("restore.training")
@@ -36,15 +38,10 @@ def test(options: Options, *, root: Path | None = None) -> list[Scores]:
         CheckpointError: the weights cannot be read or do not fit.
         ImageError, OutputError: a picture cannot be read or written.
     """
-    sets = options.datasets_of("test") or options.datasets_of("val")
-    if not sets:
-        raise UsageError(f"{options.file}: datasets has no section for a test; add test_1")
-    model = _trained(options)
-    metrics = Metrics(options.val.metrics)
-    data = [(each.name, validation_set(each)) for each in sets]
+    model, metrics, sets = prepared(options)
     folder = results_folder(options.name, root or Path())
     found = []
-    for name, pictures in data:
+    for name, pictures in sets.items():
         begun = time.perf_counter()
         found.append(_scored(options, model, name, pictures, metrics, folder))
         means = found[-1].means().items()
@@ -52,6 +49,22 @@ def test(options: Options, *, root: Path | None = None) -> list[Scores]:
         log.info("%s: %s  (%.1f s)", name, told, time.perf_counter() - begun)
     write_scores(folder / "scores.csv", found)
     return found
+
+
+def prepared(options: Options) -> tuple[Model, Metrics, dict[str, ValidationSet]]:
+    """The network with its weights, the metrics and the sets by name; nothing is written.
+
+    Raises:
+        UsageError, CheckpointError: see `test`.
+    """
+    sections = options.datasets_of("test") or options.datasets_of("val")
+    if not sections:
+        raise UsageError(f"{options.file}: datasets has no section for a test; add test_1")
+    model = _trained(options)
+    metrics = Metrics(options.val.metrics)
+    sets = {section.name: validation_set(section) for section in sections}
+    check_scorable(options, sets)
+    return model, metrics, sets
 
 
 def _trained(options: Options) -> Model:

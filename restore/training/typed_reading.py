@@ -11,7 +11,15 @@ from typing import Any, TypeVar, get_args, get_origin
 from restore.errors import UsageError
 from restore.training.option_file import Value
 from restore.training.option_types import Rest, Section
-from restore.training.option_values import LEFT_OUT, fitting, flat_part, hints_of, marks, words
+from restore.training.option_values import (
+    LEFT_OUT,
+    fitting,
+    flat_part,
+    hints_of,
+    marks,
+    why_not,
+    words,
+)
 
 S = TypeVar("S", bound=Section)
 MOST_TOLD = 12  # mistakes in one message
@@ -157,7 +165,8 @@ class Reader:
             return LEFT_OUT if made is None else made
         fitted = fitting(item, hint, self._root)
         if fitted is LEFT_OUT:
-            self._mistakes.add(item.place, f"key {name!r} is {item}; expected {words(hint)}")
+            expected = words(hint) + why_not(item, hint)
+            self._mistakes.add(item.place, f"key {name!r} is {item}; expected {expected}")
         return fitted
 
     def _mapping(self, item: Value, inner: Any, name: str) -> Any:

@@ -102,12 +102,34 @@ class FiniteWatch:
         )
 
 
+def check_weights(iteration: int, state: Mapping[str, Tensor]) -> None:
+    """NonFiniteLossError where weights that are to be saved are NaN or infinite.
+
+    The step before may have had a finite loss with gradients that are not.
+    """
+    bad = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise NonFiniteLossError(
+            f"iteration {iteration}: {len(bad)} of the network's {len(state)} tensors are NaN or "
+            f"infinite, {bad[0]} among them, though no loss was; nothing of it is saved. The "
+            "training states before it are whole: go on from one with a lower learning rate or "
+            "grad_clip"
+        )
+
+
 class Stop:
-    """Whether the run is to save and end, by SIGTERM or Ctrl-C, the same for all processes."""
+    """Whether the run is to save and end, by a signal, the same for all processes.
+
+    Signals are Ctrl-C (SIGINT), SIGTERM, and SIGHUP of a terminal that is closed.
+
+    Attributes:
+        signal: number of the signal that all processes know of; 0: none.
+    """
 
     def __init__(self, processes: Processes) -> None:
+        self.signal = 0
         self._processes = processes
-        self._asked = False
+        self._heard = 0
         self._told: tuple[Tensor, dist.Work | None] | None = None
 
     @contextlib.contextmanager
@@ -116,7 +138,9 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield self  # signals go to the main thread alone
             return
-        names = (signal.SIGINT, signal.SIGTERM)
+        names = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            names.append(signal.SIGHUP)  # left alone where the caller ignores it, as nohup does
         before = {name: signal.signal(name, self._hear) for name in names}
         try:
             yield self
@@ -125,13 +149,13 @@ class Stop:
                 signal.signal(name, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
+        if self._heard:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self._heard = number
 
     def is_urgent(self) -> bool:
         """Whether this process, alone in its run, was asked to stop and need not ask others."""
-        return self._asked and self._processes.words is None
+        return self._heard > 0 and self._processes.words is None
 
     def is_due(self) -> bool:
         """Whether any process was asked to stop, as known one step ago where there are several.
@@ -140,14 +164,15 @@ class Stop:
         that none waits for another.
         """
         if self._processes.words is None:
-            return self._asked
-        due = False
+            self.signal = self._heard
+            return self.signal > 0
         if self._told is not None:
             flag, work = self._told
             if work is not None:
                 work.wait()
-            due = bool(flag.item())
-        flag = torch.tensor(float(self._asked))
-        work = dist.all_reduce(flag, group=self._processes.words, async_op=True)
+            self.signal = int(flag.item())
+        flag = torch.tensor(self._heard)
+        most = dist.ReduceOp.MAX
+        work = dist.all_reduce(flag, most, group=self._processes.words, async_op=True)
         self._told = (flag, work)
-        return due
+        return self.signal > 0

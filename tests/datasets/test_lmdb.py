@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restore.datasets.images import read_entry
-from restore.datasets.listing import database_entries, folder_entries
+from restore.datasets.images import header_size, read_entry
+from restore.datasets.listing import Entry, database_entries, folder_entries
 from restore.datasets.lmdb_store import stored_value, write_database
 from restore.datasets.netpbm import netpbm_bytes, netpbm_view
 from restore.errors import ImageError, UsageError
@@ -57,6 +57,18 @@ def test_the_layout_is_basicsrs(folder: Path, tmp_path: Path, raw: bool) -> None
     environment.close()
     decoded = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(decoded, cv2.imread(str(folder / "colour.png")))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_sizes_are_those_of_the_headers(folder: Path, tmp_path: Path, raw: bool) -> None:
+    files = folder_entries(folder)
+    place = tmp_path / "x.lmdb"
+    write_database(place, [entry.path for entry in files], raw=raw)
+    np.save(tmp_path / "x.npy", np.zeros((5, 7), np.uint8))
+    for entry in (*files, *database_entries(place), Entry(tmp_path / "x.npy")):
+        assert header_size(entry) == read_entry(entry).shape[:2]
+    (tmp_path / "cut.png").write_bytes(files[0].path.read_bytes()[:10])
+    assert header_size(Entry(tmp_path / "cut.png")) is None
 
 
 def test_more_than_the_first_room_fits(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from PIL import Image
 
 from restore import cli
 from restore.commands.option_files import shipped
+from restore.training.model import Training
 
 RUN = """\
 # a run of seconds
@@ -180,6 +184,99 @@ def test_a_shipped_file_can_be_checked(capsys: pytest.CaptureFixture[str]) -> No
     assert "data/photos" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: int, code: int
+) -> None:
+    step = Training.step
+
+    def signalled(self: Training, batches: Any, number: int) -> Any:
+        if number == 1:
+            os.kill(os.getpid(), name)
+        return step(self, batches, number)
+
+    monkeypatch.setattr(Training, "step", signalled)
+    assert cli.main(["train", "-opt", "run.yml"]) == code
+    assert "saved at iteration 1; --auto_resume goes on" in capsys.readouterr().out
+    assert Path("experiments/tiny/training_states/1.state").is_file()
+
+
+PICTURE = "photos/b.png"
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_pictures_that_cannot_be_scored_are_told_before_anything_begins(
+    capsys: pytest.CaptureFixture[str], command: str, dry: list[str]
+) -> None:
+    assert cli.main(["train", "-opt", "run.yml"]) == 0
+    before = sorted(Path().rglob("*"))
+    pixels = np.zeros((17, 33, 3), np.uint8)
+    Image.fromarray(pixels).save(PICTURE)
+    run = RUN.replace("crop_border: 2}", "crop_border: 8}\n    ssim: {type: ssim, crop_border: 4}")
+    Path("run.yml").write_text(run)
+    words = [command, "-opt", "run.yml", *dry, "--force_yml", "datasets:train:gt_size=16"]
+    words.append("path:pretrain_network_g=experiments/tiny/models/net_g_latest.pth")
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "restore: run.yml:35: metric 'psnr': crop_border is 8, which leaves too little of "
+        f"{PICTURE} in datasets.val: it has 16 x 32 pixels, and psnr needs 17 x 17 with that "
+        "border; lower crop_border to 7 or less, or leave such small pictures out of the set",
+        f"run.yml:36: metric 'ssim': crop_border is 4, which leaves too little of {PICTURE} in "
+        "datasets.val: it has 16 x 32 pixels, and ssim needs 19 x 19 with that border; lower "
+        "crop_border to 2 or less, or leave such small pictures out of the set",
+    ]
+    assert sorted(Path().rglob("*")) == before
+    assert cli.main(["train", "-opt", "run.yml", "--dry-run", "--force_yml", "val:val_freq=0"]) == 0
+
+
+def test_a_pair_of_other_sizes_is_told_before_anything_begins(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("small").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((24, 20, 3), np.uint8)).save(Path("small") / name)
+    forced = ["datasets:val:type=PairedImageDataset", "datasets:val:dataroot_lq=small"]
+    assert cli.main(["train", "-opt", "run.yml", "--force_yml", *forced]) == 2
+    told = capsys.readouterr().err
+    where = "--force_yml datasets:val:dataroot_lq: photos/"
+    assert f"{where}a.png: 40 x 48 pixels are not 2 times the 24 x 20 of small/a.png (and" in told
+    assert "(and 1 more pairs); check scale, both folders" in told
+    assert not Path("experiments/tiny").exists()
+
+
+def test_a_dry_run_matches_weights_and_states(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "-opt", "run.yml"]) == 0
+    before = sorted(Path().rglob("*"))
+    weights = "path:pretrain_network_g=experiments/tiny/models/net_g_latest.pth"
+    state = "path:resume_state=experiments/tiny/training_states/3.state"
+
+    def told(command: str, *forced: str, code: int = 2) -> str:
+        capsys.readouterr()
+        words = [command, "-opt", "run.yml", "--dry-run", "--force_yml", *forced]
+        assert cli.main(words) == code
+        printed = capsys.readouterr()
+        assert sorted(Path().rglob("*")) == before
+        return printed.out + printed.err
+
+    assert f"weights of {weights[24:]} fit the network" in told("train", weights, code=0)
+    assert "the weights fit the network" in (out := told("test", weights, code=0))
+    assert "val: photos, photos, lq made by bicubic, 2 pictures" in out
+    for command in ("train", "test"):
+        assert "run.yml: is no whole" in told(command, "path:pretrain_network_g=run.yml")
+        deeper = told(command, weights, "network_g:depths=[2]")
+        assert "does not fit the network: new: layers.0.residual_group.blocks.1" in deeper
+        forced = (weights, "network_g:depths=[2]", "path:strict_load_g=false")
+        assert "loaded in part" in told(command, *forced, code=0)
+        missed = told(command, weights, "path:param_key_g=param_ema", code=0)
+        assert f"note: {weights[24:]}: has no 'param_ema'; 'params' is taken" in missed
+    assert "would go on from iteration 3" in told("train", state, code=0)
+    assert "run.yml: is no whole training state" in told("train", "path:resume_state=run.yml")
+    assert "does not fit" in told("train", state, "network_g:depths=[2]")
+    assert "there is nothing left" in told("train", state, "train:total_iter=2")
+
+
 def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(Path().rglob("*"))
     assert cli.main(["train", "-opt", "run.yml", "--dry-run"]) == 0
@@ -253,6 +350,11 @@ def test_mistakes_are_told_with_their_line_and_nothing_is_begun(
         (["train", "-opt", "run.yml", "--auto-resum"], "did you mean --auto_resume?"),
         (["train", "-opt", "run.yml", "--force_yml", "x"], "expected KEY:KEY=VALUE"),
         (["train", "-opt", "run.yml", "--force_yml", "train:total_itr=3"], "'total_iter'?"),
+        (["train", "-opt", "run.yml", "--force_yml", "train.total_iter=3"], ": train:total_iter=3"),
+        (
+            ["train", "-opt", "run.yml", "--force_yml", "datasets:train:batch_size_per_gpu=1e10"],
+            "batch_size_per_gpu: a batch of 10,000,000,000 patches of 32 x 32 takes",
+        ),
         (["test", "-opt", "run.yml"], "a test needs weights"),
     ],
 )

@@ -157,7 +157,7 @@ def test_two_processes_resume_exactly(
 
         monkeypatch.setattr(Training, "step", signalled)
         ended = train(options, launcher="pytorch", root=cut)
-        assert (ended.iteration, ended.finished) == (5, False)
+        assert (ended.iteration, ended.finished, ended.signal) == (5, False, 15)
 
     in_processes(2, stopped)
     in_processes(2, lambda: train(options, launcher="pytorch", root=cut, auto_resume=True))
@@ -294,23 +294,49 @@ num_gpu: 0
 manual_seed: 1
 datasets:
   train: {{name: drawn, type: SingleHRDataset, dataroot_gt: {gt}, gt_size: 16,
-    batch_size_per_gpu: 1}}
-network_g: {{type: SwinIR, upscale: 2, window_size: 4, depths: [1], embed_dim: 8, num_heads: [2],
-  mlp_ratio: 2, upsampler: pixelshuffledirect}}
+    batch_size_per_gpu: 2}}
+  val: {{name: same, type: SingleHRDataset, dataroot_gt: {gt}}}
+network_g: {{type: SwinIR, upscale: 2, window_size: 4, depths: [1, 1], embed_dim: 8,
+  num_heads: [2, 2], mlp_ratio: 2, upsampler: pixelshuffledirect, drop_path_rate: 0}}
 train:
-  total_iter: 3
-  optim_g: {{type: Adam, lr: 1e-3}}
+  total_iter: 12
+  ema_decay: 0.9
+  optim_g: {{type: SGD, lr: 0.1, momentum: 0.9}}
   pixel_opt: {{type: L1Loss}}
-logger: {{use_tb_logger: false, print_freq: 1}}
+val: {{val_freq: 6, metrics: {{psnr: {{type: psnr, crop_border: 2}}}}}}
+logger: {{use_tb_logger: false, print_freq: 1, save_checkpoint_freq: 6}}
 """
 
 
 @pytest.mark.slow
-def test_torchrun_starts_two_processes(pictures: Path, root: Path) -> None:
-    (pictures / "tiny.yml").write_text(OPTION_FILE.format(gt=pictures / "gt"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m"]
-    command += ["restore.train", "-opt", "tiny.yml", "--launcher", "pytorch"]
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_torchrun_gives_the_curve_of_one_process_with_the_double_batch(
+    pictures: Path, root: Path, strategy: str
+) -> None:
+    """As users start both, up to a stop at a half and --auto_resume from there."""
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=pictures, env=environment, check=True, timeout=200)
-    state = read_state(pictures / "experiments/tiny/training_states/3.state")
-    assert state["loader"] == {"position": 6, "batches": 3} and len(state["each"]) == 2
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2"]
+
+    def started(where: str, words: list[str], *forced: str) -> None:
+        folder = pictures / where
+        folder.mkdir(exist_ok=True)
+        (folder / "tiny.yml").write_text(OPTION_FILE.format(gt=pictures / "gt"))
+        command = [sys.executable, *words, "--force_yml", f"dist_params:strategy={strategy}"]
+        subprocess.run([*command, *forced], cwd=folder, env=environment, check=True, timeout=300)
+
+    train_it = ["-m", "restore.train", "-opt", "tiny.yml"]
+    together = [*torchrun, *train_it, "--launcher", "pytorch", "--auto_resume"]
+    started("one", train_it, "datasets:train:batch_size_per_gpu=4")
+    started("two", together, "train:total_iter=6")
+    started("two", together)
+
+    losses, weights = results(pictures / "one")
+    losses_of_two, weights_of_two = results(pictures / "two")
+    assert len(losses) == 12 and losses[-1] < losses[0]
+    # sums in another order
+    assert losses_of_two == pytest.approx(losses, rel=1e-5)
+    assert list(weights) == list(weights_of_two)
+    for name, value in weights.items():
+        assert torch.allclose(value, weights_of_two[name], rtol=0, atol=2e-6), name
+    state = read_state(pictures / "two/experiments/tiny/training_states/12.state")
+    assert state["loader"] == {"position": 48, "batches": 12} and len(state["each"]) == 2

@@ -23,6 +23,7 @@ from tiny_run import NETWORK, changed, draw_pictures, tiny_options
 from torch import Tensor
 
 import restore
+from restore.datasets.loader import ReaderLostError
 from restore.errors import CheckpointError, ImageError, OutputError, UsageError
 from restore.image_io import Picture, write_picture
 from restore.training import run as run_module
@@ -222,7 +223,7 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bits(
     assert list((tmp_path / "killed").rglob("*.part")) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_ends_the_run(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
 ) -> None:
@@ -237,13 +238,13 @@ def test_a_signal_saves_and_ends_the_run(
 
         patch.setattr(Training, "step", signalled)
         ended = train(options, root=tmp_path / "cut")
-    assert (ended.iteration, ended.finished) == (4, False)
+    assert (ended.iteration, ended.finished, ended.signal) == (4, False, name)
     assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
     assert train(options, root=tmp_path / "cut", auto_resume=True).finished
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_all_processes_of_a_run_saves_too(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
 ) -> None:
@@ -265,8 +266,35 @@ def test_a_signal_to_all_processes_of_a_run_saves_too(
 
     monkeypatch.setattr(Training, "step", signalled)
     ended = train(options, root=tmp_path / "cut")
-    assert (ended.iteration, ended.finished) == (4, False)
+    assert (ended.iteration, ended.finished, ended.signal) == (4, False, name)
     assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
+
+
+@pytest.mark.slow  # PyTorch looks every 5 s
+def test_a_reading_process_that_is_killed_costs_no_step(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = {**options.datasets, "train": replace(options.datasets["train"], num_worker_per_gpu=2)}
+    options = replace(options, datasets=read)
+    train(options, root=tmp_path / "whole")
+    before = {process.pid for process in multiprocessing.active_children()}
+    step = Training.step
+
+    def killing(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        if number == 2:
+            reader = next(p for p in multiprocessing.active_children() if p.pid not in before)
+            assert reader.pid is not None
+            os.kill(reader.pid, signal.SIGKILL)
+            time.sleep(0.5)
+        return step(self, batches, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", killing)
+        with pytest.raises(ReaderLostError, match="one of the 2 reading processes was killed"):
+            train(options, root=tmp_path / "cut")
+    assert max(map(int, (p.stem for p in (tmp_path / "cut").rglob("*.state")))) >= 2
+    assert train(options, root=tmp_path / "cut", auto_resume=True).finished
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
 def test_a_signal_in_a_validation_is_obeyed_at_once(
@@ -287,6 +315,24 @@ def test_a_signal_in_a_validation_is_obeyed_at_once(
     assert (ended.iteration, len(seen)) == (4, 1)
     assert train(options, root=tmp_path / "cut", auto_resume=True).finished
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
+
+
+def test_weights_that_are_no_numbers_are_not_saved(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Training.step
+
+    def spoiling(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        losses = step(self, batches, number)
+        if number == 6:  # a checkpoint is due, and the loss was finite
+            next(self.network.parameters()).data[0] = float("nan")
+        return losses
+
+    monkeypatch.setattr(Training, "step", spoiling)
+    with pytest.raises(NonFiniteLossError, match=r"iteration 6: 1 of .* conv_first\.weight among"):
+        train(options, root=tmp_path)
+    left = sorted(path.name for path in (tmp_path / "experiments/tiny/models").iterdir())
+    assert left == ["net_g_3.pth"]
 
 
 def test_a_full_disk_loses_nothing(
@@ -500,8 +546,10 @@ def test_a_picture_that_cannot_be_read_costs_no_step(
 
 
 def test_a_validation_picture_that_cannot_be_scored_costs_no_step(
-    options: Options, tmp_path: Path
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # as where the picture took another's place after the run began
+    monkeypatch.setattr("restore.training.run.check_scorable", lambda *_: None)
     logger = replace(options.logger, save_checkpoint_freq=100)
     (tmp_path / "valid").mkdir()
     pixels = np.zeros((12, 12, 3), np.uint8)
@@ -511,6 +559,18 @@ def test_a_validation_picture_that_cannot_be_scored_costs_no_step(
     with pytest.raises(ImageError, match=r"same: .*small\.png: ssim: 8 x 8 pixels after"):
         train(options, root=tmp_path)
     assert (tmp_path / "experiments/tiny/training_states/4.state").exists()
+
+
+def test_a_discriminator_neither_comes_nor_goes_on_resuming(
+    options: Options, tmp_path: Path
+) -> None:
+    with_one = gan_options(options)
+    for number, (first, then, has) in enumerate(
+        ((options, with_one, "no"), (with_one, options, "a"))
+    ):
+        train(changed(first, total_iter=1), root=tmp_path / str(number))
+        with pytest.raises(UsageError, match=f"the training state has {has} discriminator"):
+            train(then, root=tmp_path / str(number), auto_resume=True)
 
 
 @pytest.mark.parametrize("kind", ["SGD", "ScheduleFreeAdamW"])

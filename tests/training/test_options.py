@@ -120,7 +120,40 @@ def test_a_file(file: Path) -> None:
         ),
         ("  total_iter: 100", "  total_iter: 0", "is 0; expected a whole number, 1 or more"),
         ("  total_iter: 100", "  total_iter: 1e300", "is 1e300; expected a whole number"),
-        ("  total_iter: 100", "  total_iter: .nan", "is .nan; expected a whole number"),
+        (
+            "  total_iter: 100",
+            "  total_iter: 1e30",
+            "'train.total_iter' is 1e30; expected a whole number, 1 or more; "
+            "9,007,199,254,740,992 (2**53) is the most that any number may be",
+        ),
+        (
+            "    name: Set5",
+            "    name: ../Set5",
+            "datasets.val.name' is '../Set5'; expected a folder",
+        ),
+        (
+            "scale: 2",
+            "scale: 2\nval: {suffix: a/b}",
+            "'val.suffix' is 'a/b'; expected a part of a file's name",
+        ),
+        ("  total_iter: 100", f"  total_iter: {10**400}", "(2**53) is the most that any"),
+        (
+            "  total_iter: 100",
+            "  total_iter: 100\n  grad_clip: 1e30",
+            "run.yml:25: key 'train.grad_clip' is 1e30; expected a number, 0 or more; "
+            "9,007,199,254,740,992 (2**53) is the most",
+        ),
+        (
+            "scale: 2",
+            "scale: 2\nnoise_range: [30, 1]",
+            "'noise_range' is [30, 1]; expected a list of 2 values, each a number, 0 or more; "
+            "the lesser one stands first",
+        ),
+        (
+            "  total_iter: 100",
+            "  total_iter: .nan",
+            "is .nan; expected a whole number, 1 or more; it has to be finite",
+        ),
         (
             "  total_iter: 100",
             "  total_iter: 100\n  ema_decay: 1.5",
