@@ -15,139 +15,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from restore.archs._overwriting import may_overwrite
-from restore.kernels.linear_residual import linear_residual
-from restore.kernels.mlp import MlpLayers, mlp
-from restore.kernels.norm_linear import norm_linear
+from restore.archs._plain import plain, plain_sequence
 from restore.kernels.position_table import position_table
-from restore.kernels.windows import Size, counted_round
+from restore.kernels.precision import full_precision
+from restore.kernels.windows import Size, counted_round, relative_offsets
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
-
-
-def hidden_features(dim: int, mlp_ratio: float) -> int:
-    """Width of an MLP; the small term undoes the rounding of a ratio read back from shapes."""
-    return int(dim * mlp_ratio + 1e-6)
-
-
-class DropPath(nn.Module):
-    """In training, drop a residual branch for whole images with a probability, and rescale.
-
-    Source: Huang et al., "Deep Networks with Stochastic Depth", arXiv:1603.09382.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, ...] to [B, ...]."""
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(keep)
-        return x * (mask / keep)  # one pass over x
-
-
-def drops(*modules: nn.Module) -> bool:
-    """Whether any of these, dropouts or `DropPath`s, changes what goes through it now."""
-    return any(
-        module.training and (module.rate if isinstance(module, DropPath) else module.p) != 0.0
-        for module in modules
-    )
-
-
-class FeedForward(nn.Module):
-    """What tokens go through after attention, with the norm and the residual around it."""
-
-    def forward(
-        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
-    ) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C].
-
-        Args:
-            x: the map.
-            norm: what x goes through first.
-            residual: whether x is added to the result.
-        """
-        raise NotImplementedError
-
-    def add_to(self, x: Tensor, norm: nn.LayerNorm, drop_path: DropPath | None = None) -> Tensor:
-        """x + drop_path(self(norm(x)))."""
-        if drop_path is not None and drops(drop_path):
-            y: Tensor = x + drop_path(self(x, norm))
-            return y
-        return cast(Tensor, self(x, norm, residual=True))
-
-
-class Mlp(FeedForward):
-    """Two linear layers with an exact (erf) GELU between: [..., C] to [..., C]."""
-
-    def __init__(self, dim: int, hidden: int, drop: float = 0.0) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-        self.drop = nn.Dropout(drop)
-
-    def forward(
-        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
-    ) -> Tensor:
-        """[..., C] to [..., C]; see `FeedForward`."""
-        if drops(self.drop):
-            hidden = project(x, norm, self.fc1, gelu=True)
-            return self._narrow(hidden, x if residual else None)
-        eps = 0.0 if norm is None else norm.eps
-        return mlp(x, *self.layers(norm), eps, residual=residual)
-
-    def layers(self, norm: nn.LayerNorm | None) -> MlpLayers:
-        """Its tensors and those of the norm before it, as ops take them."""
-        fc1, fc2 = self.fc1, self.fc2
-        weight, bias, _ = norm_weights(norm)
-        return MlpLayers(weight, bias, fc1.weight, fc1.bias, fc2.weight, fc2.bias)
-
-    def _narrow(self, hidden: Tensor, x: Tensor | None) -> Tensor:
-        """[..., hidden] to [..., C], plus x where it is given."""
-        if not drops(self.drop):
-            return project_onto(x, self.fc2, hidden)
-        y: Tensor = self.drop(self.fc2(self.drop(hidden)))
-        return y if x is None else x + y
-
-
-def norm_weights(norm: nn.LayerNorm | None) -> tuple[Tensor | None, Tensor | None, float]:
-    """Weight, bias and eps of a norm that may be left out, as ops take them."""
-    return (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
-
-
-def project(
-    x: Tensor, norm: nn.LayerNorm | None, linear: nn.Linear, *, gelu: bool = False
-) -> Tensor:
-    """linear(norm(x)), or the GELU of it."""
-    weight, bias, eps = norm_weights(norm)
-    return norm_linear(x, weight, bias, linear.weight, linear.bias, eps, gelu=gelu)
-
-
-def project_onto(x: Tensor | None, linear: nn.Linear, y: Tensor) -> Tensor:
-    """x + linear(y); without x the latter alone."""
-    if x is None:
-        return cast(Tensor, linear(y))
-    return linear_residual(y, linear.weight, linear.bias, x)
-
-
-def project_dropping(
-    x: Tensor, linear: nn.Linear, y: Tensor, drop: nn.Dropout, drop_path: DropPath
-) -> Tensor:
-    """x + drop_path(drop(linear(y)))."""
-    if not drops(drop, drop_path):
-        return project_onto(x, linear, y)
-    return x + cast(Tensor, drop_path(drop(linear(y))))
-
-
-def joined(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of one layer that gives what both give, side by side.
-
-    Joined weights instead of joined results, which are as large as maps.
-    """
-    bias = None if first.bias is None else torch.cat([first.bias, second.bias])
-    return torch.cat([first.weight, second.weight]), bias
 
 
 class PatchEmbed(nn.Module):
@@ -174,10 +47,28 @@ class PositionMlp(nn.Module):
 
     def forward(self, window_size: Size) -> Tensor:
         """[(2 wh - 1)(2 ww - 1), num_heads]: biases of a window, in the order of its offsets."""
-        layers = [(part[0], part[2]) for part in (self.pos1, self.pos2, self.pos3)]
-        pairs = [self.pos_proj, *(module for layer in layers for module in layer)]
-        parameters = [cast(Tensor, p) for module in pairs for p in (module.weight, module.bias)]
-        return position_table(parameters, window_size, eps=cast(float, layers[0][0].eps))
+        tensors = position_tensors(self)
+        if tensors is not None:
+            return position_table(tensors, window_size, eps=cast(float, self.pos1[0].eps))
+        like = next(self.parameters())
+        with full_precision(like):
+            offsets = relative_offsets(window_size, like.device).to(like.dtype)
+            y: Tensor = self.pos3(self.pos2(self.pos1(self.pos_proj(offsets))))
+        return y
+
+
+def position_tensors(pos: nn.Module) -> list[Tensor] | None:
+    """All that the result of a `PositionMlp` follows from, as `position_table` takes it; None if
+    it, or a layer in it, has to be called."""
+    if not plain(PositionMlp, pos):
+        return None
+    first, *parts = pos.children()
+    if not plain(nn.Linear, first) or not all(
+        plain_sequence(part, nn.LayerNorm, nn.ReLU, nn.Linear) for part in parts
+    ):
+        return None
+    layers = [first, *(part.get_submodule(k) for part in parts for k in ("0", "2"))]
+    return [cast(Tensor, p) for module in layers for p in (module.weight, module.bias)]
 
 
 def body_conv(dim: int, resi_connection: str) -> nn.Module:
@@ -214,6 +105,8 @@ def as_tokens(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def pointwise(conv: nn.Module, x: Tensor) -> Tensor:
     """Run a 1x1 convolution on [B, H, W, C] as the linear layer it is: stock CPU kernels for it
     are several times slower."""
+    if not plain(nn.Conv2d, conv) or conv.kernel_size != (1, 1) or conv.groups != 1:
+        return on_map(conv, x)
     weight, bias = cast(Tensor, conv.weight), cast("Tensor | None", conv.bias)
     return F.linear(x, weight.flatten(1), bias)
 
@@ -242,9 +135,14 @@ class Remembered:
             self._constants = self._kept[1]
 
     def get(
-        self, parameters: Iterable[Tensor], size: Size, compute: Callable[[], Tensor]
+        self, parameters: Iterable[Tensor] | None, size: Size, compute: Callable[[], Tensor]
     ) -> Tensor:
-        """What `compute` gives for the present values of `parameters`, which depends on `size`."""
+        """What `compute` gives for the present values of `parameters`, which depends on `size`.
+
+        Parameters that are None leave it open what it follows from: nothing is kept.
+        """
+        if parameters is None:
+            return compute()
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             whole = all(isinstance(side, int) for side in size)  # and not left open by an export
             constant = self._constants.get(size) if self._constants and whole else None

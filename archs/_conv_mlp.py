@@ -10,9 +10,25 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from restore.archs._blocks import FeedForward, Mlp, as_tokens, project, project_onto
+from restore.archs._blocks import as_tokens, on_map
+from restore.archs._branches import Branch, Mlp, Norm, project, project_onto
+from restore.archs._plain import plain, plain_sequence
 from restore.archs._strips import Beside, Layer, Near, run_layers
 from restore.kernels.depthwise_gelu import depthwise_gelu
+
+
+class Depthwise(nn.Module):
+    """A convolution of each channel and a GELU: [B, H, W, C] to the same."""
+
+    def __init__(self, dim: int, kernel_size: int) -> None:
+        super().__init__()
+        self.depthwise_conv = nn.Sequential(
+            nn.Conv2d(dim, dim, kernel_size, 1, kernel_size // 2, groups=dim), nn.GELU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        return on_map(self.depthwise_conv, x)
 
 
 class ConvMlp(Mlp):
@@ -23,27 +39,25 @@ class ConvMlp(Mlp):
 
     def __init__(self, dim: int, hidden: int, drop: float = 0.0, kernel_size: int = 5) -> None:
         super().__init__(dim, hidden, drop)
-        self.dwconv = nn.Module()
-        self.dwconv.depthwise_conv = nn.Sequential(
-            nn.Conv2d(hidden, hidden, kernel_size, 1, kernel_size // 2, groups=hidden), nn.GELU()
-        )
+        self.dwconv = Depthwise(hidden, kernel_size)
 
-    def forward(
-        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
-    ) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
+    def run(self, x: Tensor, norm: Norm | None = None, residual: Tensor | None = None) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; see `Branch`."""
 
         def widen(x: Tensor) -> Tensor:
-            return project(x, norm, self.fc1, gelu=True)
+            return project(x, norm, self.fc1, self.act)
 
-        def narrow(hidden: Tensor, x: Tensor) -> Tensor:
-            return self._narrow(hidden, x if residual else None)
+        own = plain(nn.Linear, self.fc1, self.fc2) and plain(nn.GELU, self.act)
+        own = own and plain(nn.LayerNorm, norm) and plain(nn.Dropout, self.drop)
+        if own and plain(Depthwise, self.dwconv) and _is_depthwise(self.dwconv.depthwise_conv):
+            conv = cast(nn.Conv2d, self.dwconv.depthwise_conv[0])
+            convolved = _activated(conv, True)
+            return _between(x, widen, convolved, self.narrow, residual, self.fc1.out_features)
+        hidden = widen(x)
+        return self.narrow(hidden + self.dwconv(hidden), residual)
 
-        conv = cast(nn.Conv2d, cast(nn.Sequential, self.dwconv.depthwise_conv)[0])
-        return _between(x, widen, _activated(conv, True), narrow, self.fc1.out_features)
 
-
-class LeFF(FeedForward):
+class LeFF(Branch):
     """Uformer's locally-enhanced feed-forward network: [B, H, W, C] to [B, H, W, C].
 
     An MLP with a depthwise 3x3 convolution and another GELU between its layers.
@@ -57,20 +71,33 @@ class LeFF(FeedForward):
         self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden), nn.GELU())
         self.linear2 = nn.Sequential(nn.Linear(hidden, dim))
 
-    def forward(
-        self, x: Tensor, norm: nn.LayerNorm | None = None, residual: bool = False
-    ) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; see `FeedForward`."""
-        first, last = cast(nn.Linear, self.linear1[0]), cast(nn.Linear, self.linear2[0])
+    def run(self, x: Tensor, norm: Norm | None = None, residual: Tensor | None = None) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; see `Branch`."""
+        linears = plain_sequence(self.linear1, nn.Linear, nn.GELU)
+        linears = linears and plain_sequence(self.linear2, nn.Linear)
+        if not (linears and plain(nn.LayerNorm, norm) and _is_depthwise(self.dwconv)):
+            hidden = on_map(self.dwconv, self.linear1(x if norm is None else norm(x)))
+            y: Tensor = self.linear2(hidden)
+            return y if residual is None else residual + y
+        first, act = self.linear1
+        last = self.linear2[0]
 
         def widen(x: Tensor) -> Tensor:
-            return project(x, norm, first, gelu=True)
+            return project(x, norm, first, act)
 
-        def narrow(hidden: Tensor, x: Tensor) -> Tensor:
-            return project_onto(x if residual else None, last, hidden)
+        def narrow(hidden: Tensor, residual: Tensor | None) -> Tensor:
+            return project_onto(residual, last, hidden)
 
-        conv = _activated(cast(nn.Conv2d, self.dwconv[0]), False)
-        return _between(x, widen, conv, narrow, first.out_features)
+        convolved = _activated(cast(nn.Conv2d, self.dwconv[0]), False)
+        return _between(x, widen, convolved, narrow, residual, cast(int, first.out_features))
+
+
+def _is_depthwise(sequence: nn.Sequential) -> bool:
+    """Whether it is a plain convolution of each channel and a plain GELU."""
+    if not plain_sequence(sequence, nn.Conv2d, nn.GELU):
+        return False
+    conv = cast(nn.Conv2d, sequence[0])
+    return conv.groups == conv.in_channels == conv.out_channels
 
 
 def _activated(conv: nn.Conv2d, residual: bool) -> Near:
@@ -86,14 +113,18 @@ def _between(
     x: Tensor,
     widen: Callable[[Tensor], Tensor],
     convolved: Layer,
-    narrow: Callable[[Tensor, Tensor], Tensor],
+    narrow: Callable[[Tensor, Tensor | None], Tensor],
+    residual: Tensor | None,
     hidden: int,
 ) -> Tensor:
-    """[B, H, W, C] to narrow(convolved(widen(x)), x), with so many hidden channels.
+    """[B, H, W, C] to narrow(convolved(widen(x)), residual), with so many hidden channels.
 
     All on [B, H, W, C] but `convolved`. The hidden map, larger than x, is nowhere whole if that can
     be: see `run_layers`.
     """
-    pixels = x.permute(0, 3, 1, 2)
-    chain: list[Layer] = [as_tokens(widen), convolved, Beside(as_tokens(narrow), pixels)]
-    return run_layers(chain, pixels, hidden).permute(0, 2, 3, 1)
+    chain: list[Layer] = [as_tokens(widen), convolved]
+    if residual is None:
+        chain.append(as_tokens(lambda hidden: narrow(hidden, None)))
+    else:
+        chain.append(Beside(as_tokens(narrow), residual.permute(0, 3, 1, 2)))
+    return run_layers(chain, x.permute(0, 3, 1, 2), hidden).permute(0, 2, 3, 1)

@@ -21,19 +21,24 @@ import torch
 from torch import Tensor, nn
 
 from restore.archs._blocks import (
-    DropPath,
     IgnoresDerived,
-    Mlp,
     PositionMlp,
     Remembered,
-    hidden_features,
     on_map,
-    project,
-    project_dropping,
+    position_tensors,
 )
+from restore.archs._branches import (
+    DropPath,
+    Mlp,
+    add_branch,
+    hidden_features,
+    project,
+    project_onto,
+)
+from restore.archs._plain import plain
 from restore.archs._skeleton import DropRates, PatchConfig
 from restore.archs._spec import StateDict, StoredBuffer, shape_of
-from restore.archs._strips import Added, Kernel, Layer, known, only_result, run_layers
+from restore.archs._strips import Added, Kernel, Layer, only_result, run_layers
 from restore.archs._swin import stored_rectangle_index, stored_rectangle_mask
 from restore.kernels.norm_linear import norm_linear
 from restore.kernels.window_attention import window_attention
@@ -127,7 +132,7 @@ class StripeAttention(IgnoresDerived):
         """[B, H, W, 3, C] to [B, H, W, C]; H and W are multiples of the window's sides."""
         window = (self.window[0] or qkv.shape[1], self.window[1] or qkv.shape[2])
         table = self._table.get(
-            self.pos.parameters(), window, lambda: cast(Tensor, self.pos(window))
+            position_tensors(self.pos), window, lambda: cast(Tensor, self.pos(window))
         )
         return window_attention(
             qkv, table, window, self.shift, num_heads=self.num_heads, scale=scale
@@ -174,10 +179,9 @@ class CrossAggregationBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the windows' sides."""
-        by_halves = only_result(x) and self._convolves_by_channel()
-        y = self._by_halves(x) if by_halves else self._aggregate(x)
-        x = project_dropping(x, self.proj, y, self.proj_drop, self.drop_path)
-        return self.mlp.add_to(x, self.norm2, self.drop_path)
+        y = self._by_halves(x) if only_result(x) and self._has_halves() else self._aggregate(x)
+        x = project_onto(x, self.proj, y, self.proj_drop, self.drop_path)
+        return add_branch(x, self.norm2, self.mlp, self.drop_path)
 
     def _aggregate(self, x: Tensor) -> Tensor:
         qkv = project(x, self.norm1, self.qkv).unflatten(-1, (3, -1))  # [B, H, W, 3, C]
@@ -185,10 +189,12 @@ class CrossAggregationBlock(IgnoresDerived):
         y = torch.cat([attend(half, self.scale) for attend, half in halves], dim=-1)
         return y + on_map(self.get_v, qkv[:, :, :, 2].contiguous())
 
-    def _convolves_by_channel(self) -> bool:
-        """Whether the weight of `get_v` is all of it, and its channels can be parted."""
+    def _has_halves(self) -> bool:
+        """Whether the layers before and beside attention may be read, and their channels parted."""
         conv = self.get_v
-        return known(conv) and conv.bias is not None and conv.groups == conv.weight.shape[0]
+        read = plain(nn.LayerNorm, self.norm1) and plain(nn.Linear, self.qkv)
+        read = read and plain(nn.Conv2d, conv)
+        return read and conv.bias is not None and conv.groups == conv.weight.shape[0]
 
     def _by_halves(self, x: Tensor) -> Tensor:
         """The same with half the queries, keys and values at a time, which are the largest maps."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from restore.archs._strips import is_transformed, known
+from restore.archs._plain import plain
+from restore.archs._strips import is_transformed
 from restore.kernels.precision import check_dtypes
 from restore.kernels.windows import check_pixels
 
@@ -29,7 +30,9 @@ def check_picture(net: nn.Module, x: Tensor, first: nn.Module) -> None:
         raise ValueError(f"{name}: x is {tuple(x.shape)}; expected [B, C, H, W]")
     _, _, h, w = x.shape
     check_pixels(name, (h, w))
-    if isinstance(first, nn.Conv2d) and known(first):
+    while isinstance(first, nn.Sequential) and plain(nn.Sequential, first):
+        first = first[0]
+    if isinstance(first, nn.Conv2d) and plain(nn.Conv2d, first):
         check_dtypes(name, x, first.weight)
 
 

@@ -72,8 +72,15 @@ class BigramAttention(IgnoresDerived):
 
 
 class NgramPartition(nn.Module):
-    """Holds the context under its official parameter name."""
+    """Adds to each pixel the context of its window: [B, H, W, C] to [B, H, W, C]."""
 
     def __init__(self, dim: int, window_size: Size, num_heads: int) -> None:
         super().__init__()
+        self.window_size = window_size
         self.ngram_context = NgramContext(dim, window_size, num_heads)
+
+    def forward(self, qv: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; at least two windows along each axis."""
+        context: Tensor = self.ngram_context(qv)
+        rows, cols = self.window_size
+        return qv + context.repeat_interleave(rows, 1).repeat_interleave(cols, 2)

@@ -6,20 +6,22 @@ import torch
 from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from restore.archs._plain import watched
+
 
 def may_overwrite(before: nn.Module | None, block: nn.Module) -> bool:
     """Whether a block may put its result where the one before put what it takes.
 
-    Autograd, hooks and a `forward` that someone replaced may keep it.
+    Autograd, hooks and a `forward` that someone replaced may keep it. Hooks inside of the block
+    before cannot: they see what it adds to its map, never its result, which is a new sum.
     """
     return not (
         before is None
         or block.training
         or torch.is_grad_enabled()
         or not (_overwrites(before) and _overwrites(block))
-        or before._forward_hooks
-        or block._forward_hooks
-        or block._forward_pre_hooks
+        or watched(before)
+        or watched(block)
         or _has_any_global_hook()
     )
 
@@ -29,8 +31,6 @@ def _overwrites(module: nn.Module) -> bool:
 
     The type is asked, as wrappers of modules give the attributes of what is in them.
     """
-    if "forward" in vars(module):
-        return False
     return "overwrite" in vars(
         next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
     )

@@ -181,8 +181,9 @@ class SwinSkeleton(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SwinSkeleton:
         """Move the mean along: no CUDA graph can hold a copy from the CPU."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if not self.conv_first.weight.is_meta:
-            self.mean = self.mean.to(self.conv_first.weight.device)
+        parameter = next(self.parameters())  # of any layer, whatever was put in its place
+        if not parameter.is_meta:
+            self.mean = self.mean.to(parameter.device)
         return self
 
     def _build_entry(self, dim: int, patch_norm: bool) -> None:

@@ -17,6 +17,7 @@ from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 
 from restore.archs._blocks import as_tokens
+from restore.archs._plain import plain
 
 # [B, C, H, W] to [B, C', s H, s W]: nn.Conv2d of stride 1 that keeps the size, nn.PixelShuffle, one
 # of what is below, or what computes each row from that row alone
@@ -127,24 +128,10 @@ def known(layer: Layer) -> bool:
     Of a convolution also whether its weight and bias alone say what it does.
     """
     if isinstance(layer, OnTokens):
-        norm = layer.module
-        of_channels = type(norm) is nn.LayerNorm and len(norm.normalized_shape) == 1
-        return of_channels and not _is_watched(norm)
+        return plain(nn.LayerNorm, layer.module)
     if not isinstance(layer, nn.Module):
         return True
-    if _is_watched(layer):
-        return False
-    if not isinstance(layer, nn.Conv2d):
-        return type(layer) in BY_ROW
-    its_own = type(layer).forward is nn.Conv2d.forward  # of parametrised ones too
-    same = tuple(side // 2 for side in layer.kernel_size)
-    steps = (*layer.stride, *layer.dilation)
-    return its_own and layer.padding_mode == "zeros" and layer.padding == same and set(steps) == {1}
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether somebody wants to see its calls, or runs something else in them."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    return any(plain(kind, layer) for kind in (nn.Conv2d, *BY_ROW))
 
 
 def run_whole(layers: Iterable[Layer], x: Tensor) -> Tensor:
@@ -155,8 +142,10 @@ def run_whole(layers: Iterable[Layer], x: Tensor) -> Tensor:
 
 
 def layers_of(module: nn.Module) -> list[nn.Module]:
-    """The layers that a module runs one after the other."""
-    return list(module) if isinstance(module, nn.Sequential) else [module]
+    """The layers that a module runs one after the other; itself where it is to be called."""
+    if isinstance(module, nn.Sequential) and plain(nn.Sequential, module):
+        return list(module)
+    return [module]
 
 
 def _growth(layers: Iterable[Layer], x: Tensor, widest: int) -> tuple[int, int]:

@@ -14,8 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore.archs._blocks import DropPath, FeedForward, IgnoresDerived, Mlp, drops
+from restore.archs._blocks import IgnoresDerived
+from restore.archs._branches import (
+    Branch,
+    DropPath,
+    Mlp,
+    Norm,
+    add_branch,
+    drops,
+    norm_weights,
+    project,
+    project_onto,
+)
 from restore.archs._entry import check_picture
+from restore.archs._plain import plain
 from restore.archs._skeleton import (
     BlockFactory,
     ResidualConfig,
@@ -25,7 +37,9 @@ from restore.archs._skeleton import (
 from restore.archs._spec import Doubt, StateDict, StoredBuffer, shape_of
 from restore.archs._tails import Upsampler
 from restore.kernels.reference import MASKED
+from restore.kernels.window_attention import window_attention
 from restore.kernels.window_attention_branch import BranchWeights, window_attention_branch
+from restore.kernels.window_attention_branch_reference import with_vectors
 from restore.kernels.window_block import window_block
 from restore.kernels.windows import Size, relative_position_index, shift_mask
 
@@ -90,7 +104,21 @@ def bias_table(rows: int, num_heads: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(rows, num_heads), std=0.02))
 
 
-class WindowAttention(IgnoresDerived):
+@dataclass(frozen=True)
+class Modulated:
+    """A norm, and vectors that are added behind it at the pixels of every window."""
+
+    norm: nn.Module
+    vectors: Tensor  # [N, C]
+    window_size: Size
+    shift: Size
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]."""
+        return with_vectors(self.norm(x), self.vectors, self.window_size, self.shift)
+
+
+class WindowAttention(Branch, IgnoresDerived):
     """Projection to qkv, attention in windows, projection back: [B, H, W, C] to [B, H, W, C].
 
     Args:
@@ -126,69 +154,52 @@ class WindowAttention(IgnoresDerived):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop)
 
-    def forward(
-        self,
-        x: Tensor,
-        norm: nn.LayerNorm | None = None,
-        vectors: Tensor | None = None,
-        residual: Tensor | None = None,
-    ) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window.
-
-        Args:
-            x: the map.
-            norm: what x goes through first.
-            vectors: [N, C], added behind the norm at the N pixels of every window.
-            residual: [B, H, W, C], added to the result.
-        """
-        dropped = drops(self.proj_drop)
-        y = window_attention_branch(
+    def run(self, x: Tensor, norm: Norm | None = None, residual: Tensor | None = None) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window. See `Branch`."""
+        weights = self.weights(norm)
+        if weights is None:
+            y = window_attention(
+                project(x, norm, self.qkv),
+                self.relative_position_bias_table,
+                self.window_size,
+                self.shift,
+                num_heads=self.num_heads,
+                scale=self.scale,
+            )
+            return project_onto(residual, self.proj, y, self.proj_drop)
+        return window_attention_branch(
             x,
-            self.weights(norm, vectors),
+            weights,
             self.window_size,
             self.shift,
             num_heads=self.num_heads,
             scale=self.scale,
-            eps=1e-5 if norm is None else norm.eps,
-            residual=None if dropped else residual,
+            eps=norm_weights(norm.norm if isinstance(norm, Modulated) else norm)[2],
+            residual=residual,
         )
-        if not dropped:
-            return y
-        y = cast(Tensor, self.proj_drop(y))
-        return y if residual is None else residual + y
 
-    def add_to(
-        self,
-        x: Tensor,
-        norm: nn.LayerNorm,
-        drop_path: DropPath,
-        *,
-        normal: Tensor | None = None,
-        vectors: Tensor | None = None,
-    ) -> Tensor:
-        """x + drop_path(self(norm(x))); `normal` is norm(x) where that is at hand."""
-        source, before = (x, norm) if normal is None else (normal, None)
-        if drops(drop_path):
-            y: Tensor = x + drop_path(self(source, before, vectors))
-            return y
-        return cast(Tensor, self(source, before, vectors, x))
-
-    def weights(self, norm: nn.LayerNorm | None, vectors: Tensor | None = None) -> BranchWeights:
-        """Its tensors and those of the norm before it, as ops take them."""
+    def weights(self, norm: Norm | None) -> BranchWeights | None:
+        """Its tensors and those of the norm before it, as ops take them; None if any of these
+        layers has to be called."""
+        norm, vectors = (norm.norm, norm.vectors) if isinstance(norm, Modulated) else (norm, None)
+        projection, proj = self._projection(), self.proj  # read once: `nn.Module` is slow at it
+        if projection is None or drops(self.proj_drop):
+            return None
+        if not (plain(nn.Linear, proj) and plain(nn.LayerNorm, norm)):
+            return None
         return BranchWeights(
-            *self._projection(),
+            *projection,
             self.relative_position_bias_table,
-            self.proj.weight,
-            self.proj.bias,
-            None if norm is None else norm.weight,
-            None if norm is None else norm.bias,
+            proj.weight,
+            proj.bias,
+            *norm_weights(norm)[:2],
             vectors,
         )
 
-    def _projection(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of that to queries, keys and values."""
+    def _projection(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight and bias of that to queries, keys and values; None if it has to be called."""
         qkv = cast(nn.Linear, self.qkv)
-        return qkv.weight, qkv.bias
+        return (qkv.weight, qkv.bias) if plain(nn.Linear, qkv) else None
 
 
 class AttentionBlock(IgnoresDerived):
@@ -196,7 +207,7 @@ class AttentionBlock(IgnoresDerived):
 
     derived = ("attn_mask",)
 
-    def __init__(self, dim: int, attn: nn.Module, mlp: FeedForward, drop_path: float) -> None:
+    def __init__(self, dim: int, attn: Branch, mlp: Branch, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = attn
@@ -206,11 +217,8 @@ class AttentionBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
-        return self.mlp.add_to(self.attend(x), self.norm2, self.drop_path)
-
-    def attend(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to the same plus what attention makes of its norm."""
-        raise NotImplementedError
+        x = add_branch(x, self.norm1, self.attn, self.drop_path)
+        return add_branch(x, self.norm2, self.mlp, self.drop_path)
 
 
 class SwinBlock(AttentionBlock):
@@ -251,25 +259,25 @@ class SwinBlock(AttentionBlock):
         return self._run(x, spare=True)
 
     def _run(self, x: Tensor, spare: bool) -> Tensor:
-        attn, mlp = self.attn, self.mlp
-        if not isinstance(mlp, Mlp) or drops(self.drop_path, attn.proj_drop, mlp.drop):
+        attn, mlp, norm1, norm2 = self.attn, self.mlp, self.norm1, self.norm2
+        weights = layers = None
+        # a kind of `Mlp` may have more than its layers
+        if plain(Branch, attn, mlp) and type(mlp).run is Mlp.run and not drops(self.drop_path):
+            weights, layers = attn.weights(norm1), cast(Mlp, mlp).layers(norm2)
+        if weights is None or layers is None:
             return super().forward(x)
         return window_block(
             x,
-            attn.weights(self.norm1),
-            mlp.layers(self.norm2),
+            weights,
+            layers,
             attn.window_size,
             attn.shift,
             num_heads=attn.num_heads,
             scale=attn.scale,
-            eps=self.norm1.eps,
-            mlp_eps=self.norm2.eps,
+            eps=norm1.eps,
+            mlp_eps=norm2.eps,
             spare=spare,
         )
-
-    def attend(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to the same plus what attention makes of its norm."""
-        return self.attn.add_to(x, self.norm1, self.drop_path)
 
 
 class PaddedSkeleton(SwinSkeleton):

@@ -23,17 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from restore.archs._blocks import (
-    IgnoresDerived,
-    ResidualGroup,
-    body_conv,
-    hidden_features,
-    project,
-    project_onto,
-    round_up,
-)
+from restore.archs._blocks import IgnoresDerived, ResidualGroup, body_conv, round_up
+from restore.archs._branches import add_branch, hidden_features, project, project_onto
 from restore.archs._conv_mlp import ConvMlp
 from restore.archs._entry import check_picture
+from restore.archs._plain import plain
 from restore.archs._skeleton import (
     SkeletonConfig,
     SwinSkeleton,
@@ -53,6 +47,7 @@ from restore.archs._spec import (
     shape_of,
 )
 from restore.archs._swin import bias_table, read_window, stored_index
+from restore.kernels.atd_reference import mixed_in
 from restore.kernels.category_attention import category_attention
 from restore.kernels.dictionary_attention import dictionary_attention, refine_dictionary
 from restore.kernels.precision import full_precision
@@ -94,7 +89,7 @@ class ATDConfig(SkeletonConfig):
 
 
 class WindowBranch(nn.Module):
-    """Attention in windows of a given qkv map, added to another."""
+    """Attention in windows of a given qkv map: [B, H, W, 3C] to [B, H, W, C]."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int, shift: int) -> None:
         super().__init__()
@@ -104,11 +99,12 @@ class WindowBranch(nn.Module):
         self.relative_position_bias_table = bias_table((2 * window_size - 1) ** 2, num_heads)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, qkv: Tensor) -> Tensor:
-        """x plus what qkv gives: [B, H, W, C] and [B, H, W, 3C] to [B, H, W, C].
+    def forward(self, qkv: Tensor) -> Tensor:
+        """[B, H, W, 3C] to [B, H, W, C]; H and W are multiples of the window."""
+        return self.run(None, qkv)
 
-        H and W are multiples of the window.
-        """
+    def run(self, x: Tensor | None, qkv: Tensor) -> Tensor:
+        """The same, plus x where it is given."""
         y = window_attention(
             qkv,
             self.relative_position_bias_table,
@@ -138,13 +134,13 @@ class DictionaryBranch(nn.Module):
         v = self.wv(dictionary)
         # what is most similar decides the groups of tokens, so no half precision here
         with full_precision(x):
-            dtype = self.wq.weight.dtype
+            dtype = self.scale.dtype
             q, k = project(x.to(dtype), norm, self.wq), self.wk(dictionary.to(dtype))
         return dictionary_attention(q, k, v, self.scale)
 
 
 class CategoryBranch(nn.Module):
-    """Attention among tokens of like categories, added to other tokens."""
+    """Attention among tokens of like categories: [B, n, 3C] to [B, n, C]."""
 
     def __init__(self, config: ATDConfig, num_heads: int) -> None:
         super().__init__()
@@ -153,8 +149,12 @@ class CategoryBranch(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((1, 1), math.log(10)))
         self.proj = nn.Linear(config.embed_dim, config.embed_dim, bias=config.qkv_bias)
 
-    def forward(self, x: Tensor, qkv: Tensor, category: Tensor) -> Tensor:
-        """x plus what qkv gives: [B, n, C], [B, n, 3C] and whole numbers [B, n] to [B, n, C]."""
+    def forward(self, qkv: Tensor, category: Tensor) -> Tensor:
+        """[B, n, 3C] and whole numbers [B, n] to [B, n, C]."""
+        return self.run(None, qkv, category)
+
+    def run(self, x: Tensor | None, qkv: Tensor, category: Tensor) -> Tensor:
+        """The same, plus x where it is given."""
         y = category_attention(
             qkv,
             category,
@@ -186,23 +186,37 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor]:
         """[B, H, W, C] and [B, M, C] to the same."""
-        size = x.shape[1:3]
-        qkv = project(x, self.norm1, self.wqkv)
-        from_entries, similarity = self.attn_atd(x.flatten(1, 2), dictionary, self.norm1)
-        others = self.attn_aca(from_entries, qkv.flatten(1, 2), similarity.argmax(-1))
-        x = self.attn_win(x, qkv) + others.unflatten(1, size)
-        x = self.convffn.add_to(x, self.norm2)
+        normal, norm = x, self.norm1 if self._reads_norm() else None
+        if norm is None:
+            normal = self.norm1(x)  # once, as who watches it expects
+        qkv, tokens = project(normal, norm, self.wqkv), normal.flatten(1, 2)
+        given = (tokens, dictionary) if norm is None else (tokens, dictionary, norm)
+        from_entries, similarity = self.attn_atd(*given)
+        alike = qkv.flatten(1, 2), similarity.argmax(-1)
+        if plain(CategoryBranch, self.attn_aca):
+            others = self.attn_aca.run(from_entries, *alike)
+        else:
+            others = from_entries + self.attn_aca(*alike)
+        in_windows = plain(WindowBranch, self.attn_win)
+        y = self.attn_win.run(x, qkv) if in_windows else x + self.attn_win(qkv)
+        x = add_branch(y + others.unflatten(1, x.shape[1:3]), self.norm2, self.convffn)
         if self.refines:
-            dictionary = refine_dictionary(
-                dictionary,
-                x.flatten(1, 2),
-                similarity,
-                self.norm3.weight,
-                self.norm3.bias,
-                self.sigma,
-                self.norm3.eps,
-            )
+            dictionary = self._refine(dictionary, x.flatten(1, 2), similarity)
         return x, dictionary
+
+    def _reads_norm(self) -> bool:
+        """Whether what follows the first norm may read it instead of calling it."""
+        return plain(nn.LayerNorm, self.norm1) and plain(DictionaryBranch, self.attn_atd)
+
+    def _refine(self, dictionary: Tensor, x: Tensor, similarity: Tensor) -> Tensor:
+        """[B, M, C], tokens [B, n, C] and [B, n, M] to [B, M, C]."""
+        norm = self.norm3
+        if plain(nn.InstanceNorm1d, norm):
+            given = norm.weight, norm.bias, self.sigma, norm.eps
+            return refine_dictionary(dictionary, x, similarity, *given)
+        with full_precision(x):
+            logits = norm(similarity.transpose(1, 2))
+        return mixed_in(dictionary, x, logits, self.sigma)
 
 
 class Layers(nn.Module):

@@ -14,6 +14,7 @@ Shape letters: B images, H rows, W columns, C channels of a map.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -146,7 +147,7 @@ class CATUnet(nn.Module):
             for stage, of_stage in zip(config.stages, rates, strict=True)
         }
         first = nn.Conv2d(config.in_chans, dim, 3, 1, 1, bias=False)
-        self.patch_embed = nn.ModuleDict({"proj": first})
+        self.patch_embed = nn.Sequential(OrderedDict({"proj": first}))
         self.encoder_level1 = stages["encoder_level1"]
         self.down1_2 = down(dim)
         self.encoder_level2 = stages["encoder_level2"]
@@ -167,10 +168,10 @@ class CATUnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, in_chans, H, W] in 0..1 to the same shape, not clamped."""
-        check_picture(self, x, self.patch_embed["proj"])
+        check_picture(self, x, self.patch_embed)
         if not x.shape[0]:
             return x.clone()  # nn.PixelUnshuffle leaves empty maps as they are
-        y = self.patch_embed["proj"](channels_last(x))
+        y = self.patch_embed(channels_last(x))
         level1 = self.encoder_level1(y.permute(0, 2, 3, 1))
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))

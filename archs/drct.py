@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore.archs._blocks import drop_path_rates, hidden_features, pointwise, run_block
+from restore.archs._blocks import drop_path_rates, pointwise, run_block
+from restore.archs._branches import hidden_features
 from restore.archs._skeleton import (
     SwinSkeleton,
     has_skeleton,

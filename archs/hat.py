@@ -20,13 +20,10 @@ from torch import Tensor, nn
 from restore.archs._blocks import (
     Blocks,
     IgnoresDerived,
-    Mlp,
-    hidden_features,
     on_map,
-    project,
-    project_onto,
     run_block,
 )
+from restore.archs._branches import Mlp, add_branch, hidden_features, project, project_onto
 from restore.archs._skeleton import (
     BLOCK,
     SwinSkeleton,
@@ -135,9 +132,9 @@ class HAB(SwinBlock):
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
         n = self.norm1(x)
-        attended = self.attn.add_to(x, self.norm1, self.drop_path, normal=n)
+        attended = add_branch(x, self.norm1, self.attn, self.drop_path, normal=n)
         x = attended + self.conv_scale * self.conv_block(n)
-        return self.mlp.add_to(x, self.norm2, self.drop_path)
+        return add_branch(x, self.norm2, self.mlp, self.drop_path)
 
 
 class OCAB(nn.Module):
@@ -168,7 +165,7 @@ class OCAB(nn.Module):
             num_heads=self.num_heads,
             scale=self.scale,
         )
-        return self.mlp.add_to(project_onto(x, self.proj, y), self.norm2)
+        return add_branch(project_onto(x, self.proj, y), self.norm2, self.mlp)
 
 
 class HybridBlocks(Blocks):

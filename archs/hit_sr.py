@@ -23,17 +23,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from restore.archs._blocks import (
-    DropPath,
-    Mlp,
     PositionMlp,
     Remembered,
-    hidden_features,
     on_map,
     pad_to_multiple,
     pointwise,
+    position_tensors,
 )
+from restore.archs._branches import DropPath, Mlp, hidden_features
 from restore.archs._conv_mlp import ConvMlp
 from restore.archs._ngram import BIGRAM, NgramPartition
+from restore.archs._plain import plain, plain_sequence
 from restore.archs._skeleton import (
     BLOCK,
     ResidualConfig,
@@ -53,6 +53,8 @@ from restore.archs._spec import (
     shape_of,
 )
 from restore.archs._swin import stored_rectangle_index
+from restore.kernels.channel_correlation import channel_correlation
+from restore.kernels.reference import correlate
 from restore.kernels.self_correlation import self_correlation
 from restore.kernels.windows import Size
 
@@ -127,9 +129,15 @@ class GatedProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
+        return self._convolve(x) * pointwise(self.linear, x)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        kinds = (nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.LeakyReLU, nn.Conv2d)
+        if not plain_sequence(self.conv, *kinds):
+            return on_map(self.conv, x)
         squeeze, activate, conv, _, widen = self.conv
         y = on_map(conv, activate(pointwise(squeeze, x)))
-        return pointwise(widen, activate(y)) * pointwise(self.linear, x)
+        return pointwise(widen, activate(y))
 
 
 class Correlation(nn.Module):
@@ -156,19 +164,29 @@ class Correlation(nn.Module):
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
         qv = self.qv(x)
         if self.ngram_window_partition is not None:
-            context = self.ngram_window_partition.ngram_context(qv)
-            rows, cols = self.window_size
-            qv = qv + context.repeat_interleave(rows, 1).repeat_interleave(cols, 2)
-        y = self_correlation(
-            qv,
-            self.spatial_linear.weight,
-            self.spatial_linear.bias,
-            self._bias.get(self.pos.parameters(), self.window_size, self.position_bias),
-            self.window_size,
-            reduction=self.reduction,
-            num_heads=self.num_heads,
-        )
+            qv = self.ngram_window_partition(qv)
+        bias = self._bias.get(position_tensors(self.pos), self.window_size, self.position_bias)
+        if plain(nn.Linear, self.spatial_linear):
+            y = self_correlation(
+                qv,
+                self.spatial_linear.weight,
+                self.spatial_linear.bias,
+                bias,
+                self.window_size,
+                reduction=self.reduction,
+                num_heads=self.num_heads,
+            )
+        else:
+            spatial = correlate(qv, self._reduce, bias, self.window_size)
+            y = torch.cat([spatial, channel_correlation(qv, self.window_size)], dim=-1)
         return cast(Tensor, self.proj_drop(self.proj(y)))
+
+    def _reduce(self, v: Tensor) -> Tensor:
+        """[n, N, C / 2] to [n, M, C / 2]: the values of each block to one."""
+        (wh, ww), (rh, rw) = self.window_size, self.reduction
+        v = v.unflatten(1, (wh // rh, rh, ww // rw, rw)).permute(0, 1, 3, 5, 2, 4).flatten(4)
+        reduced: Tensor = self.spatial_linear(v)  # [n, wh / rh, ww / rw, C / 2, 1]
+        return reduced.squeeze(-1).flatten(1, 2)
 
     def position_bias(self) -> Tensor:
         """[heads, N, M]: the mean bias of each pixel to the pixels of each block.
@@ -176,7 +194,7 @@ class Correlation(nn.Module):
         The mean over a block is taken on the table of offsets, not on all pairs of pixels.
         """
         (wh, ww), (rh, rw) = self.window_size, self.reduction
-        table = self._table.get(self.pos.parameters(), self.window_size, self._mean_table)
+        table = self._table.get(position_tensors(self.pos), self.window_size, self._mean_table)
         device = table.device
         rows = _first_offset(wh, rh, device)  # [wh, wh / rh]
         cols = _first_offset(ww, rw, device)  # [ww, ww / rw]

@@ -20,14 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from restore.archs._blocks import (
-    DropPath,
-    IgnoresDerived,
+from restore.archs._blocks import IgnoresDerived
+from restore.archs._branches import (
+    Branch,
+    Norm,
     hidden_features,
     joined,
-    project_dropping,
+    norm_weights,
+    project_onto,
 )
 from restore.archs._conv_mlp import ConvMlp
+from restore.archs._plain import plain
 from restore.archs._skeleton import (
     BLOCK,
     has_skeleton,
@@ -141,7 +144,7 @@ def whole_windows(side: int, window_size: int) -> int:
     return -(-side // window_size) * window_size
 
 
-class PermutedAttention(IgnoresDerived):
+class PermutedAttention(Branch, IgnoresDerived):
     """Projections to q and kv, attention to cells, projection back: [B, H, W, C] to the same."""
 
     derived = ("aligned_relative_position_index",)
@@ -162,24 +165,27 @@ class PermutedAttention(IgnoresDerived):
         self.proj = nn.Linear(inner, dim)
         self.proj_drop = nn.Dropout(config.drop_rate)
 
-    def add_to(self, x: Tensor, norm: nn.LayerNorm, drop_path: DropPath) -> Tensor:
-        """[B, H, W, C] to the same plus what attention makes of its norm.
-
-        H and W are multiples of the window.
-        """
-        weight, bias = joined(self.q, self.kv)
-        both = norm_linear(x, norm.weight, norm.bias, weight, bias, norm.eps)
-        q, kv = both.split([self.q.out_features, self.kv.out_features], dim=-1)
+    def run(self, x: Tensor, norm: Norm | None = None, residual: Tensor | None = None) -> Tensor:
+        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window. See `Branch`."""
         y = permuted_attention(
-            q,
-            kv,
+            *self._project(x, norm),
             self.relative_position_bias_table,
             self.window_size,
             self.shift,
             num_heads=self.num_heads,
             scale=self.scale,
         )
-        return project_dropping(x, self.proj, y, self.proj_drop, drop_path)
+        return project_onto(residual, self.proj, y, self.proj_drop)
+
+    def _project(self, x: Tensor, norm: Norm | None) -> tuple[Tensor, Tensor]:
+        """[B, H, W, C] to queries and to keys with values."""
+        if not (plain(nn.Linear, self.q, self.kv) and plain(nn.LayerNorm, norm)):
+            n = x if norm is None else norm(x)
+            return self.q(n), self.kv(n)
+        norm_weight, norm_bias, eps = norm_weights(norm)
+        both = norm_linear(x, norm_weight, norm_bias, *joined(self.q, self.kv), eps)
+        q, kv = both.split([self.q.out_features, self.kv.out_features], dim=-1)
+        return q, kv
 
 
 class PermutedBlock(AttentionBlock):
@@ -197,10 +203,6 @@ class PermutedBlock(AttentionBlock):
             ConvMlp(config.embed_dim, hidden, config.drop_rate),
             drop_path,
         )
-
-    def attend(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to the same plus what attention makes of its norm."""
-        return self.attn.add_to(x, self.norm1, self.drop_path)
 
 
 class SRFormer(PaddedSkeleton):

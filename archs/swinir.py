@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from restore.archs._blocks import hidden_features
+from restore.archs._branches import hidden_features
 from restore.archs._skeleton import (
     BLOCK,
     has_skeleton,

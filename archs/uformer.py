@@ -13,23 +13,18 @@ Shape letters: B images, H rows, W columns, C channels of a map, w side of a win
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from restore.archs._blocks import (
-    Blocks,
-    DropPath,
-    drop_path_rates,
-    hidden_features,
-    init_linear,
-    joined,
-    on_map,
-)
+from restore.archs._blocks import Blocks, drop_path_rates, init_linear, on_map
+from restore.archs._branches import DropPath, add_branch, hidden_features, joined
 from restore.archs._conv_mlp import LeFF
 from restore.archs._entry import channels_last, check_picture
+from restore.archs._plain import plain
 from restore.archs._skeleton import DropRates, read_mlp_ratio
 from restore.archs._spec import (
     ArchSpec,
@@ -42,7 +37,7 @@ from restore.archs._spec import (
     count_numbers,
     shape_of,
 )
-from restore.archs._swin import TABLE, WindowAttention, read_window, stored_index
+from restore.archs._swin import TABLE, Modulated, WindowAttention, read_window, stored_index
 
 STEPS = range(4)  # down, and up again
 STAGES = (*(f"encoderlayer_{k}" for k in STEPS), "conv", *(f"decoderlayer_{k}" for k in STEPS))
@@ -128,6 +123,19 @@ class UformerConfig(DropRates):
         return math.lcm(*(window << halvings for (window, _), halvings in pairs))
 
 
+class SplitProjection(nn.Module):
+    """That to queries, and that to keys and values, side by side: [B, H, W, C] to [B, H, W, 3C]."""
+
+    def __init__(self, dim: int, bias: bool) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(dim, dim, bias=bias)
+        self.to_kv = nn.Linear(dim, 2 * dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] to [B, H, W, 3C]."""
+        return torch.cat([self.to_q(x), self.to_kv(x)], dim=-1)
+
+
 class SplitAttention(WindowAttention):
     """Window attention whose projection to queries, keys and values is stored as two layers.
 
@@ -148,12 +156,14 @@ class SplitAttention(WindowAttention):
             qk_scale=config.qk_scale,
             drop=config.drop_rate,
         )
-        self.qkv = nn.Module()
-        self.qkv.to_q = nn.Linear(dim, dim, bias=config.qkv_bias)
-        self.qkv.to_kv = nn.Linear(dim, 2 * dim, bias=config.qkv_bias)
+        self.qkv = SplitProjection(dim, config.qkv_bias)
 
-    def _projection(self) -> tuple[Tensor, Tensor | None]:
-        return joined(cast(nn.Linear, self.qkv.to_q), cast(nn.Linear, self.qkv.to_kv))
+    def _projection(self) -> tuple[Tensor, Tensor | None] | None:
+        if not plain(SplitProjection, self.qkv):
+            return None
+        both = cast(SplitProjection, self.qkv)
+        own = plain(nn.Linear, both.to_q, both.to_kv)
+        return joined(both.to_q, both.to_kv) if own else None
 
 
 class LeWinBlock(nn.Module):
@@ -171,8 +181,10 @@ class LeWinBlock(nn.Module):
     ) -> None:
         super().__init__()
         dim = config.dims[stage]
-        window, _ = config.windows_and_shifts[stage]
+        window, shift = config.windows_and_shifts[stage]
         modulated = config.modulator and stage > BOTTLENECK
+        self.window_size = (window, window)
+        self.shift = (shift, shift) if shifted else (0, 0)
         self.modulator = nn.Embedding(window * window, dim) if modulated else None
         self.norm1 = nn.LayerNorm(dim)
         self.attn = SplitAttention(config, stage, shifted)
@@ -182,9 +194,14 @@ class LeWinBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
-        vectors = None if self.modulator is None else self.modulator.weight
-        x = self.attn.add_to(x, self.norm1, self.drop_path, vectors=vectors)
-        return self.mlp.add_to(x, self.norm2, self.drop_path)
+        x = add_branch(x, self._modulated(), self.attn, self.drop_path)
+        return add_branch(x, self.norm2, self.mlp, self.drop_path)
+
+    def _modulated(self) -> nn.Module | Modulated:
+        """What a map goes through before attention."""
+        if self.modulator is None:
+            return self.norm1
+        return Modulated(self.norm1, self.modulator.weight, self.window_size, self.shift)
 
 
 class Uformer(nn.Module):
@@ -222,26 +239,26 @@ class Uformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, dd_in, H, W] in 0..1 to [B, in_chans, H, W], not clamped."""
-        check_picture(self, x, cast(nn.Sequential, self.input_proj["proj"])[0])
-        y = self.input_proj["proj"](channels_last(x))
+        check_picture(self, x, self.input_proj)
+        y = self.input_proj(channels_last(x))
         y = self.pos_drop(y.permute(0, 2, 3, 1))
         skips: list[Tensor] = []
         for k in STEPS:
             y = self.get_submodule(f"encoderlayer_{k}")(y)
             skips.append(y)
-            y = on_map(self.get_submodule(f"dowsample_{k}.conv"), y)
+            y = on_map(self.get_submodule(f"dowsample_{k}"), y)
         y = self.get_submodule(STAGES[BOTTLENECK])(y)
         for k in STEPS:
-            y = on_map(self.get_submodule(f"upsample_{k}.deconv"), y)
+            y = on_map(self.get_submodule(f"upsample_{k}"), y)
             y = torch.cat([y, skips.pop()], dim=-1)
             y = self.get_submodule(f"decoderlayer_{k}")(y)
-        y = on_map(self.output_proj["proj"], y).permute(0, 3, 1, 2)
+        y = on_map(self.output_proj, y).permute(0, 3, 1, 2)
         return x + y if self.adds_input else y
 
 
-def _named(name: str, *layers: nn.Module) -> nn.ModuleDict:
-    """Layers in a sequence of an official name."""
-    return nn.ModuleDict({name: nn.Sequential(*layers)})
+def _named(name: str, *layers: nn.Module) -> nn.Sequential:
+    """Layers in a sequence of an official name, in another that has nothing else."""
+    return nn.Sequential(OrderedDict({name: nn.Sequential(*layers)}))
 
 
 def stage_drop_paths(config: UformerConfig) -> list[list[float]]:

@@ -71,19 +71,19 @@ class Eager(nn.Module):
     def _u_shaped(self, x: Tensor) -> Tensor:
         net = self.net
         h, w = x.shape[2:]
-        y = net.pos_drop(to_tokens(net.input_proj["proj"](x)))
+        y = net.pos_drop(to_tokens(net.input_proj(x)))
         skips: list[Tensor] = []
         for k in STEPS:
             y = self._stage(k, y, (h >> k, w >> k))
             skips.append(y)
-            y = convolved(getattr(net, f"dowsample_{k}")["conv"], y, (h >> k, w >> k))
+            y = convolved(getattr(net, f"dowsample_{k}"), y, (h >> k, w >> k))
         y = self._stage(BOTTLENECK, y, (h >> BOTTLENECK, w >> BOTTLENECK))
         for k in STEPS:
             below = BOTTLENECK - k
-            y = convolved(getattr(net, f"upsample_{k}")["deconv"], y, (h >> below, w >> below))
+            y = convolved(getattr(net, f"upsample_{k}"), y, (h >> below, w >> below))
             y = torch.cat([y, skips.pop()], dim=-1)
             y = self._stage(BOTTLENECK + 1 + k, y, (h >> below - 1, w >> below - 1))
-        y = net.output_proj["proj"](to_map(y, (h, w)))
+        y = net.output_proj(to_map(y, (h, w)))
         return x + y if net.adds_input else y
 
     def _stage(self, stage: int, x: Tensor, size: Size) -> Tensor:

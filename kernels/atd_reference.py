@@ -31,14 +31,19 @@ def refine_dictionary(
     eps: float,
 ) -> Tensor:
     """Mix what resembles an entry into it; see `dictionary_attention.refine_dictionary`."""
+    with full_precision(x):
+        by_entry = at_least_float32(similarity).transpose(-2, -1)  # [B, M, n]
+        var, mean = torch.var_mean(by_entry, dim=-1, correction=0, keepdim=True)
+        weight, bias = at_least_float32(weight)[:, None], at_least_float32(bias)[:, None]
+        logits = (by_entry - mean) * (var + eps).rsqrt() * weight + bias
+    return mixed_in(dictionary, x, logits, sigma)
+
+
+def mixed_in(dictionary: Tensor, x: Tensor, logits: Tensor, sigma: Tensor) -> Tensor:
+    """[B, M, C]: the entries and means of tokens [B, n, C] by logits [B, M, n], by sigma [M, 1]."""
     dtype = dictionary.dtype
     with full_precision(x):
-        dictionary, x, similarity, weight, bias, sigma = map(
-            at_least_float32, (dictionary, x, similarity, weight, bias, sigma)
-        )
-        by_entry = similarity.transpose(-2, -1)  # [B, M, n]
-        var, mean = torch.var_mean(by_entry, dim=-1, correction=0, keepdim=True)
-        logits = (by_entry - mean) * (var + eps).rsqrt() * weight[:, None] + bias[:, None]
+        dictionary, x, logits, sigma = map(at_least_float32, (dictionary, x, logits, sigma))
         found = logits.softmax(-1) @ x  # [B, M, C]
         kept = sigma.sigmoid()
         return (kept * dictionary + (1 - kept) * found).to(dtype)

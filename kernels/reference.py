@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -187,11 +187,22 @@ def spatial_correlation(
     reduction: Size,
 ) -> Tensor:
     """Queries by reduced values, no softmax; see `spatial_correlation.spatial_correlation`."""
+
+    def reduce(v: Tensor) -> Tensor:
+        return reduce_values(v, weight, bias, window_size, reduction)
+
+    return correlate(qv, reduce, position_bias, window_size)
+
+
+def correlate(
+    qv: Tensor, reduce: Callable[[Tensor], Tensor], position_bias: Tensor, window_size: Size
+) -> Tensor:
+    """The same, with what reduces the values of windows: [n, N, C / 2] to [n, M, C / 2]."""
     _, h, w, c = qv.shape
     q, v = window_partition(qv, window_size).chunk(2, dim=-1)  # [B * n, N, C / 2] each
     num_heads = position_bias.shape[0]
     head_dim = c // 2 // num_heads
-    v = reduce_values(v, weight, bias, window_size, reduction)  # [B * n, M, C / 2]
+    v = reduce(v)  # [B * n, M, C / 2]
     q = q.unflatten(-1, (num_heads, head_dim)).transpose(1, 2)  # [B * n, heads, N, d]
     v = v.unflatten(-1, (num_heads, head_dim)).transpose(1, 2)  # [B * n, heads, M, d]
     correlation = q @ v.transpose(-2, -1) / head_dim + position_bias

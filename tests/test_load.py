@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from restore.archs import ARCHS
-from restore.archs._blocks import hidden_features
+from restore.archs._branches import hidden_features
 from restore.archs._spec import ArchSpec
 from restore.archs.hit_sr import SPECS, HiTConfig
 from restore.archs.swinir import SPEC, SwinIRConfig

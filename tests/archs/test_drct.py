@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_data import image, tiny
 
-from restore.archs._blocks import DropPath
+from restore.archs._branches import DropPath
 from restore.archs.drct import DRCT, DRCTConfig
 from restore.errors import UsageError
 from restore.loading import load

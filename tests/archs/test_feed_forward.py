@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from restore.archs._blocks import DropPath, FeedForward, Mlp, on_map
+from restore.archs._blocks import on_map
+from restore.archs._branches import Branch, DropPath, Mlp, add_branch
 from restore.archs._conv_mlp import ConvMlp, LeFF
 
 DIM, HIDDEN, DROP = 6, 10, 0.4
@@ -54,13 +55,16 @@ def test_they_are_their_layers(kind: str, drop: float, rate: float, training: bo
         return y.detach(), list(torch.autograd.grad(y.square().sum(), together.parameters()))
 
     for ours, plain in (
-        (lambda: net.add_to(x, norm, drop_path), lambda: x + drop_path(layers(net, norm(x)))),
-        (lambda: net.add_to(x, norm), lambda: x + layers(net, norm(x))),
-        (lambda: net(x, norm), lambda: layers(net, norm(x))),
+        (
+            lambda: add_branch(x, norm, net, drop_path),
+            lambda: x + drop_path(layers(net, norm(x))),
+        ),
+        (lambda: add_branch(x, norm, net), lambda: x + layers(net, norm(x))),
+        (lambda: net.run(x, norm), lambda: layers(net, norm(x))),
     ):
         (y, grads), (wanted, others) = seeded(ours), seeded(plain)
         assert torch.equal(y, wanted)
         assert all(torch.equal(a, b) for a, b in zip(grads, others, strict=True))
     net.eval()
-    assert isinstance(net, FeedForward)
+    assert isinstance(net, Branch)
     assert torch.equal(net(x), layers(net, x))

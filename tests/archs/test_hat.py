@@ -8,7 +8,7 @@ from golden_data import image, skeleton, tiny, untold
 from torch import nn
 
 from restore.archs import hat
-from restore.archs._blocks import DropPath
+from restore.archs._branches import DropPath
 from restore.archs._swin import WindowAttention
 from restore.archs.hat import CAB, HAB, HAT, OCAB, HATConfig
 from restore.errors import CheckpointError, UsageError
