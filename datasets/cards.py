@@ -30,6 +30,7 @@ from restore.datasets.card_files import (
 from restore.datasets.images import read_entry
 from restore.datasets.listing import Entry, pictures_in
 from restore.errors import ImageError, UsageError
+from restore.image_io import PICTURE_SUFFIXES
 from restore.metrics import mod_crop
 from restore.resizing import imresize
 
@@ -137,15 +138,10 @@ def find_set(
     else:
         folder, known = folder_of(which, data_root), which
     layout = _layout(folder, known, scale if wants == "sr" else None)
-    names = pictures_in(layout.gt)
+    names = pictures_in(layout.gt, PICTURE_SUFFIXES)
     taken, problems = _as_card_has(names, known)
-    low = {} if layout.lq is None else {Path(n).stem: n for n in pictures_in(layout.lq)}
-    pictures = []
-    for name, file in taken:
-        stem = Path(file).stem
-        partner = low.get(f"{stem}x{scale}", low.get(stem))
-        lq = layout.lq / partner if layout.lq is not None and partner is not None else None
-        pictures.append(FoundPicture(name, layout.gt / file, lq))
+    low = {} if layout.lq is None else _partners(layout.lq, [file for _, file in taken], scale)
+    pictures = [FoundPicture(name, layout.gt / file, low.get(file)) for name, file in taken]
     if layout.lq is not None:
         alone = [picture.name for picture in pictures if picture.lq is None]
         if alone:
@@ -161,6 +157,37 @@ def find_set(
         scale if wants == "sr" else None,
         tuple(problems),
     )
+
+
+def _partners(folder: Path, files: Sequence[str], scale: int | None) -> dict[str, Path]:
+    """The low-quality file of each good one: NAMEx4, else NAME.
+
+    Raises:
+        UsageError: two good pictures want the same file, or a picture has two.
+    """
+    there: dict[str, str] = {}
+    for name in pictures_in(folder, PICTURE_SUFFIXES):
+        if there.setdefault(Path(name).stem, name) != name:
+            first = there[Path(name).stem]
+            raise UsageError(f"{folder}: {first} and {name} have one name; keep one of them")
+    plain = {file: Path(file).stem for file in files}
+    marked = {file: f"{stem}x{scale}" for file, stem in plain.items()}
+    mixed = {file: name if (name := marked[file]) in there else plain[file] for file in files}
+    # a folder that has all of one kind means these, whatever else is called alike
+    wholes = (names for names in (marked, plain) if all(name in there for name in names.values()))
+    names = next(wholes, mixed)
+    found: dict[str, Path] = {}
+    owners: dict[str, str] = {}
+    for file, name in names.items():
+        if name not in there:
+            continue
+        if (other := owners.setdefault(name, file)) != file:
+            raise UsageError(
+                f"{folder / there[name]}: is the low-resolution side of both {other} and {file} by "
+                f"its name; name all files of this folder NAMEx{scale}, or all NAME"
+            )
+        found[file] = folder / there[name]
+    return found
 
 
 def folder_of(known: Card, data_root: Path | None) -> Path:
@@ -208,7 +235,7 @@ def _layout(folder: Path, known: Card | None, scale: int | None) -> _Layout:
 
 def _has_pictures(folder: Path) -> bool:
     try:
-        return bool(pictures_in(folder))
+        return bool(pictures_in(folder, PICTURE_SUFFIXES))
     except UsageError:
         return False
 
@@ -235,7 +262,8 @@ def _as_card_has(
     for file in files:
         kept = by_name.setdefault(Path(file).stem.casefold(), file)
         if kept != file:
-            problems.append(f"left out: {file}; {kept} has the same name")
+            # of such names a folder of many systems holds one alone
+            problems.append(f"left out: {file}; {kept} has the same name but for case or suffix")
     all_of_them = [(Path(file).stem, file) for file in by_name.values()]
     if known is None:
         return all_of_them, problems

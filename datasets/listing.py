@@ -47,10 +47,14 @@ class Pair:
     gt: Entry
 
 
-def pictures_in(folder: Path) -> list[str]:
+def pictures_in(folder: Path, suffixes: Sequence[str] = READ_SUFFIXES) -> list[str]:
     """Names of the pictures in a folder, sorted; hidden files and folders in it are left out.
 
     Links that lead nowhere count: leaving them out would train on less without a word.
+
+    Args:
+        folder: see above.
+        suffixes: of names that count, lower case; arrays (.npy) are for training alone.
 
     Raises:
         UsageError: there is no such folder, or no picture in it.
@@ -66,7 +70,7 @@ def pictures_in(folder: Path) -> list[str]:
         raise UsageError(f"{folder}: is a file; expected a folder of pictures") from None
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read: {error.strerror}; check its rights") from None
-    found = sorted(name for name in files if Path(name).suffix.lower() in READ_SUFFIXES)
+    found = sorted(name for name in files if Path(name).suffix.lower() in suffixes)
     if not found:
         others = f"; of its {len(files)} files none is named like one" if files else ""
         if folders:
@@ -192,7 +196,7 @@ def match_folders(gt: Path, lq: Path, template: str) -> tuple[list[Pair], list[s
         stem = template.format(Path(name).stem)
         same = stem + Path(name).suffix
         partner = same if same in names else by_stem.get(stem)
-        if partner is None:
+        if partner is None or partner in taken:
             alone.append(name)
         else:
             taken.add(partner)

@@ -31,10 +31,11 @@ examples:
       data/Set5/GTmod12/baby.png, data/Set5/LRbicx4/baby.png ...
   restore data prepare mine --from photos -o data --scales 4     any pictures, without a card
 
-Files that are there are never overwritten; run it again to go on after an interruption.
+All is checked before anything is written, and files that are there are never overwritten. The same
+command goes on after an interruption.
 
-exit codes: 0 all done and as the card has it; 1 something differs, is missing or could not be
-written; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
+exit codes: 0 all done; 1 something differs, is missing or could not be written, and nothing was
+made; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
 """
 
 
@@ -87,7 +88,9 @@ def prepare_parser() -> Parser:
         help="whole pictures in HR, or cut ones in GTmodN as BasicSR has them (default: hr)",
     )
     parser.add_argument(
-        "--anyway", action="store_true", help="take pictures that differ from the card's too"
+        "--anyway",
+        action="store_true",
+        help="take pictures that differ from the card's, and a set that lacks some",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="tell only what went wrong")
     return parser
@@ -192,7 +195,8 @@ def run_prepare(options: argparse.Namespace) -> bool:
     scales = sorted(set(options.scales or (known.scales if known else ()) or (2, 3, 4)))
     paths = sources(options.source, known)
     recipe = Recipe(options.output / name, scales, options.convention, options.anyway)
-    with counted(len(paths), "pictures", options.quiet) as progress:
+    # each is checked, then made
+    with counted(2 * len(paths), "steps", options.quiet) as progress:
         outcome = prepare(paths, known, recipe, progress=progress)
     screen.say(
         f"{recipe.folder}: {plural(len(paths), 'picture')} read, {outcome.equal} equal to the "
@@ -203,4 +207,6 @@ def run_prepare(options: argparse.Namespace) -> bool:
         screen.say(f"note: {note}")
     for problem in outcome.failed:
         complain(f"restore data prepare: {problem}")
+    if outcome.failed:
+        complain(f"restore data prepare: nothing was written to {recipe.folder}")
     return not outcome.failed

@@ -93,6 +93,27 @@ def test_names_need_not_be_exact(name: str, expected: str) -> None:
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"'Ubran100'; did you mean Urban100\? Known are Set5, "):
         card("Ubran100")
+    with pytest.raises(UsageError, match=r"did you mean Set5\? "):
+        card("Set6")
+
+
+def test_partners_of_names_alike(tmp_path: Path) -> None:
+    for name in ("img", "imgx2"):
+        save(tmp_path / "mine" / "HR" / f"{name}.png", PICTURES["a"])
+    low = restore.imresize(PICTURES["a"][:26, :38], 1 / 2)
+    folder = tmp_path / "mine" / "LR_bicubic" / "X2"
+    save(folder / "imgx2.png", low)
+    with pytest.raises(UsageError, match=r"imgx2.png: is the low-.* of both img.png and imgx2.png"):
+        find_set(tmp_path / "mine", scale=2)
+    for also in ("img", "imgx2x2"):
+        path = save(folder / f"{also}.png", low)
+        pictures = find_set(tmp_path / "mine", scale=2).pictures
+        assert len({picture.lq for picture in pictures if picture.lq}) == 2
+        path.unlink()
+    save(folder / "imgx2x2.png", low)
+    (folder / "imgx2.png").rename(folder / "imgx2x2.PNG")
+    with pytest.raises(UsageError, match="have one name; keep one of them"):
+        find_set(tmp_path / "mine", scale=2)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +204,7 @@ def test_an_empty_low_side_is_made_and_equal_names_are_told(tmp_path: Path) -> N
     (folder / "GT").mkdir()
     found = find_set(folder, scale=2)
     assert (found.convention, len(found.pictures)) == ("made", 1)
-    assert found.problems == ("left out: a.png; A.bmp has the same name",)
+    assert found.problems == ("left out: a.png; A.bmp has the same name but for case or suffix",)
 
 
 def test_unreadable_pictures_are_told(small_card: card_files.Card, tmp_path: Path) -> None:
