@@ -12,16 +12,16 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import yaml
 from numpy.typing import NDArray
 
 from restore.datasets.images import pixel_digest
 from restore.errors import UsageError
+from restore.tasks import TASKS, Task
 
 Array = NDArray[Any]
-Task = Literal["sr", "denoise", "jpeg", "deblur", "real"]
 
 _MOST = 64  # multiples that a picture may have been cut to
 
@@ -128,8 +128,7 @@ class Card:
 
 def card_names() -> tuple[str, ...]:
     """Names of all cards, those of test sets for super-resolution first."""
-    tasks = get_args(Task)
-    return tuple(c.name for c in sorted(_cards(), key=lambda c: (tasks.index(c.task), _order(c))))
+    return tuple(c.name for c in sorted(_cards(), key=lambda c: (TASKS.index(c.task), _order(c))))
 
 
 def card(name: str) -> Card:

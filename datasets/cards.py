@@ -33,6 +33,7 @@ from restore.errors import ImageError, UsageError
 from restore.image_io import PICTURE_SUFFIXES
 from restore.metrics import mod_crop
 from restore.resizing import imresize
+from restore.tasks import PAIRED
 
 __all__ = [
     "Card",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Convention = Literal["HR/LR_bicubic", "GTmod/LRbic", "made", "gt"]
+Convention = Literal["HR/LR_bicubic", "GTmod/LRbic", "made", "gt", "pairs"]
 
 GT_FOLDERS = ("HR", "GT", "gt", "original")  # of whole pictures
 _NAMED = 3  # pictures that a problem names
@@ -80,7 +81,8 @@ class FoundSet:
         folder: that holds its folders, or its pictures.
         pictures: in the card's order, or by name.
         convention: "HR/LR_bicubic" or "GTmod/LRbic" where lq lies there; "made": it is made by
-            `restore.imresize` of gt cut to a multiple of the scale; "gt": none was wanted.
+            `restore.imresize` of gt cut to a multiple of the scale; "gt": none was wanted; "pairs":
+            the set holds both sides, see `real_pairs`.
         scale: of lq; None where none was wanted.
         problems: what is missing or too much, one sentence each; the pixels are `verify`'s.
     """
@@ -190,13 +192,16 @@ def _partners(folder: Path, files: Sequence[str], scale: int | None) -> dict[str
     return found
 
 
-def folder_of(known: Card, data_root: Path | None) -> Path:
-    """The folder of a set, below another one or that itself; UsageError where there is none."""
+def folder_of(known: Card, data_root: Path | None, asked: str = "") -> Path:
+    """The folder of a set, below another one or that itself; UsageError where there is none.
+
+    The name that was asked for goes before the card's others.
+    """
     if data_root is None:
         raise UsageError(f"{known.name}: where does it lie? Give the folder that holds its folder")
     if not data_root.is_dir():
         raise UsageError(f"{data_root}: no such folder; expected one that holds {known.name}")
-    names = list(plain_names(known))
+    names = [plain_name(asked)] * bool(asked) + list(plain_names(known))
     below = {plain_name(path.name): path for path in sorted(data_root.iterdir()) if path.is_dir()}
     for name in names:
         if name in below:
@@ -205,9 +210,14 @@ def folder_of(known: Card, data_root: Path | None) -> Path:
         return data_root
     also = f" (or {', '.join(known.aliases)})" if known.aliases else ""
     page = f"; its page is {known.page}" if known.page else ""
+    make = f"restore data prepare {known.name} --from DIR -o {data_root}"
     raise UsageError(
-        f"{data_root}: holds no folder {known.name}{also}{page}. Put it there, or make it of "
-        f"pictures that lie elsewhere: restore data prepare {known.name} --from DIR -o {data_root}"
+        f"{data_root}: holds no folder {known.name}{also}{page}. Put it there, or "
+        + (
+            "give -d its folder"
+            if known.task in PAIRED
+            else f"make it of pictures elsewhere: {make}"
+        )
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Pair:
     gt: Entry
 
 
-def pictures_in(folder: Path, suffixes: Sequence[str] = READ_SUFFIXES) -> list[str]:
+def pictures_in(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[str]:
     """Names of the pictures in a folder, sorted; hidden files and folders in it are left out.
 
     Links that lead nowhere count: leaving them out would train on less without a word.
@@ -183,16 +183,18 @@ def paired_folders(gt: Path, lq: Path, template: str) -> list[Pair]:
     return found
 
 
-def match_folders(gt: Path, lq: Path, template: str) -> tuple[list[Pair], list[str], list[str]]:
+def match_folders(
+    gt: Path, lq: Path, template: str, suffixes: Collection[str] = READ_SUFFIXES
+) -> tuple[list[Pair], list[str], list[str]]:
     """Pairs of two folders, and the names in each that have no partner."""
     check_template(template)
-    there = pictures_in(lq)
+    there = pictures_in(lq, suffixes)
     by_stem: dict[str, str] = {}
     for name in there:
         by_stem.setdefault(Path(name).stem, name)
     names = set(there)
     pairs, alone, taken = list[Pair](), list[str](), set[str]()
-    for name in pictures_in(gt):
+    for name in pictures_in(gt, suffixes):
         stem = template.format(Path(name).stem)
         same = stem + Path(name).suffix
         partner = same if same in names else by_stem.get(stem)

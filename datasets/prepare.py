@@ -11,7 +11,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -70,11 +70,6 @@ class Recipe:
     scales: Sequence[int]
     convention: Convention
     anyway: bool = False
-
-    @property
-    def unfinished(self) -> Path:
-        """Where files lie until all are made."""
-        return self.folder.with_name(f".{self.folder.name}.unfinished")
 
     @property
     def multiple(self) -> int:
@@ -142,19 +137,20 @@ def prepare(
     wanted = _checked(paths, card, recipe, outcome, progress)
     if outcome.failed:
         return outcome
-    made: list[Path] = []
+    outcome.written = write_files(_new_files(wanted, recipe, progress), recipe.folder)
+    return outcome
+
+
+def _new_files(
+    wanted: Mapping[Path, str], recipe: Recipe, progress: Callable[[], None]
+) -> Iterator[tuple[Path, Array, Path | None]]:
+    """Where each goes that is not there, its pixels, and the file that holds them already."""
     for path, name in wanted.items():
         picture = read_entry(Entry(path))
         for target, pixels in _files(name, picture, recipe):
-            if target.exists():
-                continue  # with the right pixels, as was checked
-            whole = pixels.shape == picture.shape
-            _write(_unfinished(target, recipe), pixels, path if whole else None)
-            made.append(target)
+            if not target.exists():  # else with the right pixels, as was checked
+                yield target, pixels, path if pixels.shape == picture.shape else None
         progress()
-    _move(made, recipe)
-    outcome.written = len(made)
-    return outcome
 
 
 def _checked(
@@ -246,14 +242,24 @@ def _check_targets(name: str, picture: Array, recipe: Recipe, outcome: Outcome) 
             raise ImageError(f"{name}: {error}") from error
         return
     for target, pixels in _files(name, picture, recipe):
-        if not target.exists():
-            continue
-        if not _holds(target, pixels):
-            raise OutputError(
-                f"{target}: is there with other pixels and was left as it is; move it away or "
-                "choose another folder with -o"
-            )
-        outcome.kept += 1
+        outcome.kept += check_target(target, pixels)
+
+
+def check_target(target: Path, pixels: Array) -> bool:
+    """Whether a file is there; with the right pixels.
+
+    Raises:
+        ImageError: it cannot be read.
+        OutputError: it has other pixels.
+    """
+    if not target.exists():
+        return False
+    if not _holds(target, pixels):
+        raise OutputError(
+            f"{target}: is there with other pixels and was left as it is; move it away or choose "
+            "another folder with -o"
+        )
+    return True
 
 
 def _count(image: CardImage | None, picture: Array, outcome: Outcome) -> None:
@@ -280,8 +286,34 @@ def _holds(path: Path, pixels: Array) -> bool:
     return same and bool((there == pixels).all())
 
 
-def _unfinished(target: Path, recipe: Recipe) -> Path:
-    return recipe.unfinished / target.relative_to(recipe.folder)
+def write_files(
+    files: Iterable[tuple[Path, Array, Path | None]],
+    folder: Path,
+    progress: Callable[[], None] = lambda: None,
+) -> int:
+    """Make pictures beside a folder, and move them into it when all are whole; how many.
+
+    Args:
+        files: where each goes in the folder, its pixels, and a file that holds them (or None).
+        folder: of the set.
+        progress: called after each is made.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    made: dict[Path, Path] = {}
+    for target, pixels, same_as in files:
+        made[target] = unfinished / target.relative_to(folder)
+        _write(made[target], pixels, same_as)
+        progress()
+    for target, path in made.items():
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    # of an earlier run with other scales or pictures
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return len(made)
 
 
 def _write(target: Path, pixels: Array, same_as: Path | None) -> None:
@@ -296,13 +328,3 @@ def _write(target: Path, pixels: Array, same_as: Path | None) -> None:
             shutil.copyfileobj(original, file)
     else:
         write_picture(target, Picture(np.ascontiguousarray(pixels)), fmt="png")
-
-
-def _move(made: Sequence[Path], recipe: Recipe) -> None:
-    """Move files to where they belong, and remove what is left of the folder they were made in."""
-    for target in made:
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(_unfinished(target, recipe), target)
-    # of an earlier run with other scales or pictures
-    shutil.rmtree(recipe.unfinished, ignore_errors=True)

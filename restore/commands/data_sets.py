@@ -15,6 +15,7 @@ from restore.errors import UsageError
 
 if TYPE_CHECKING:
     from restore.datasets.card_files import Card
+    from restore.datasets.prepare import Outcome
 
 _CARDS_EPILOG = """\
 examples:
@@ -140,12 +141,12 @@ def card_facts(one: Card) -> dict[str, Any]:
 
 def table_lines(cards: list[Card]) -> list[str]:
     """One line a set: name, task, pictures, of how many the pixels are known, licence."""
-    lines = [f"{'set':<10} {'task':<8} {'pictures':>8} {'known':>6}  licence"]
+    lines = [f"{'set':<10} {'task':<12} {'pictures':>8} {'known':>6}  licence"]
     for one in cards:
         known = sum(bool(image.sha256) for image in one.images)
         count = "" if one.count is None else str(one.count)
         licence = textwrap.shorten(one.licence or "not known", 60, placeholder=" ...")
-        lines.append(f"{one.name:<10} {one.task:<8} {count:>8} {known:>6}  {licence}")
+        lines.append(f"{one.name:<10} {one.task:<12} {count:>8} {known:>6}  {licence}")
     lines.append("known: pictures whose pixels can be compared; NAME after the command tells more")
     return lines
 
@@ -180,6 +181,8 @@ def run_prepare(options: argparse.Namespace) -> bool:
     """Make a set; whether all of it was done and as the card has it."""
     from restore.datasets.card_files import find_card, nearest_card
     from restore.datasets.prepare import Recipe, prepare, sources
+    from restore.datasets.sidd_blocks import holds_blocks
+    from restore.tasks import PAIRED
 
     screen = Screen(options.quiet, verbose=False)
     known = find_card(options.name)
@@ -192,14 +195,50 @@ def run_prepare(options: argparse.Namespace) -> bool:
         screen.say(f"note: there is no card of {name}{hint} Its pictures are compared with nothing")
     elif not any(image.sha256 for image in known.images):
         screen.say(f"note: the card of {name} holds no sha256: pixels are compared with nothing")
+    if holds_blocks(options.source) or (known is not None and known.task in PAIRED):
+        return _prepare_pairs(options, name, known, screen)
     scales = sorted(set(options.scales or (known.scales if known else ()) or (2, 3, 4)))
     paths = sources(options.source, known)
     recipe = Recipe(options.output / name, scales, options.convention, options.anyway)
     # each is checked, then made
     with counted(2 * len(paths), "steps", options.quiet) as progress:
         outcome = prepare(paths, known, recipe, progress=progress)
+    return _told(outcome, recipe.folder, len(paths), screen)
+
+
+def _prepare_pairs(
+    options: argparse.Namespace, name: str, known: Card | None, screen: Screen
+) -> bool:
+    """Take pairs out of .mat files; other sets of pairs are taken where they lie."""
+    from restore.datasets.real_pairs import find_pairs
+    from restore.datasets.sidd_blocks import holds_blocks, prepare_blocks, read_blocks
+
+    if not holds_blocks(options.source):
+        if not options.source.is_dir():
+            raise UsageError(
+                f"{options.source}: no such folder; --from takes one that holds pictures"
+            )
+        found = find_pairs(known or options.source, options.source if known else None)
+        raise UsageError(
+            f"{found.folder}: holds both sides of {plural(len(found.pictures), 'picture')}, and "
+            f"there is nothing to make; restore bench takes it where it lies: -d {found.folder}"
+        )
+    if options.scales:
+        raise UsageError(f"--scales: {name} holds pairs of one size, and nothing is made smaller")
+    folder = options.output / name
+    blocks = read_blocks(options.source)
+    count = blocks[0].shape[0] * blocks[0].shape[1]
+    with counted(2 * count, "files", options.quiet) as progress:
+        outcome = prepare_blocks(blocks, folder, progress)
+    if known is not None and known.count not in (None, count):
+        outcome.notes.append(f"{count} pairs; {name} has {known.count}")
+    return _told(outcome, folder, 2 * count, screen)
+
+
+def _told(outcome: Outcome, folder: Path, count: int, screen: Screen) -> bool:
+    """Tell what a run did; whether all of it went well."""
     screen.say(
-        f"{recipe.folder}: {plural(len(paths), 'picture')} read, {outcome.equal} equal to the "
+        f"{folder}: {plural(count, 'picture')} read, {outcome.equal} equal to the "
         f"card's, {outcome.unknown} compared with nothing; {plural(outcome.written, 'file')} "
         f"written, {outcome.kept} there already"
     )
@@ -208,5 +247,5 @@ def run_prepare(options: argparse.Namespace) -> bool:
     for problem in outcome.failed:
         complain(f"restore data prepare: {problem}")
     if outcome.failed:
-        complain(f"restore data prepare: nothing was written to {recipe.folder}")
+        complain(f"restore data prepare: nothing was written to {folder}")
     return not outcome.failed
