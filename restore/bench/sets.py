@@ -13,7 +13,7 @@ from restore.datasets.card_files import find_card
 from restore.datasets.cards import FoundSet, card, compared_with_card, find_set, folder_of, some
 from restore.datasets.real_pairs import find_pairs
 from restore.errors import ImageError, UsageError
-from restore.tasks import Task
+from restore.tasks import PAIRED, Task
 
 
 def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet:
@@ -22,10 +22,24 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
     Raises:
         UsageError: it is neither a card's name nor a folder, or is not there.
     """
-    scale = protocol.scale if protocol.task == "sr" else None
-    wants: Literal["sr", "gt"] = "sr" if protocol.task == "sr" else "gt"
     if protocol.is_paired:
         return _found_pairs(name, data_root)
+    try:
+        return _found_good(name, data_root, protocol)
+    except UsageError as error:
+        known = find_card(name)
+        if known is None or known.task not in PAIRED:
+            raise
+        raise UsageError(
+            f"{error}; {known.name} holds pairs for --task {known.task}, and {protocol.task} "
+            "wants good pictures alone: give the folder of these with -d"
+        ) from error
+
+
+def _found_good(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet:
+    """As `found_set`, of good pictures."""
+    scale = protocol.scale if protocol.task == "sr" else None
+    wants: Literal["sr", "gt"] = "sr" if protocol.task == "sr" else "gt"
     local = Path(name).is_dir()
     if data_root is not None and (known := find_card(name)) is not None:
         # what lies in the current folder by chance must not go before the folder that was given

@@ -108,7 +108,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
                 f"{row.model.name}, {row.dataset}, published {', '.join(titles)}: {source}"
             )
     found += [_machine_note(row) for row in rows]
-    return list(dict.fromkeys(found))
+    # a line break would end a comment of LaTeX and a list of Markdown
+    return list(dict.fromkeys(" ".join(note.split()) for note in found))
 
 
 def _machine_note(row: Row) -> str:

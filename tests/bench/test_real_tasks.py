@@ -138,6 +138,13 @@ def test_tasks_follow_from_models_then_sets() -> None:
         task_of(model, None, [])
 
 
+def test_sets_of_pairs_are_not_taken_for_good_pictures(tmp_path: Path) -> None:
+    for side in ("input", "target"):
+        draw(tmp_path / "SIDD" / side / "1.png", 20, 24)
+    with pytest.raises(UsageError, match=r"SIDD holds pairs for --task real-denoise, and sr wants"):
+        found_set("SIDD", tmp_path, protocol_of(3, "sr", 2))
+
+
 def test_what_is_no_pair_is_told(tmp_path: Path) -> None:
     good = draw(tmp_path / "good.png", 20, 24)
     pixels = read_picture(good).pixels
