@@ -205,6 +205,14 @@ def read_gray(path: Path, pixels: Array) -> Array:
     return in_colour(pixels, "gray")
 
 
+def read_coloured(entry: Entry, colour: Colour) -> Array:
+    """A whole picture in a colour; gray of colour files as `read_gray` has it."""
+    picture = read_entry(entry)
+    if colour == "gray" and not entry.key and entry.path.suffix.lower() != ".npy":
+        return read_gray(entry.path, picture)
+    return in_colour(picture, colour)
+
+
 def pixel_digest(picture: Array) -> str | None:
     """SHA-256 of a picture's pixels as 8-bit RGB, row by row; None for other depths.
 

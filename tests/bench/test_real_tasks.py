@@ -14,12 +14,15 @@ from restore import cli
 from restore.bench.cache import Cache
 from restore.bench.protocols import prepared, protocol_of, read_for, task_of
 from restore.bench.sets import found_set, verdict_on
-from restore.datasets.images import read_gray
+from restore.datasets.images import read_coloured, read_gray
+from restore.datasets.listing import Entry
 from restore.datasets.real_pairs import find_pairs
 from restore.errors import ImageError, UsageError
 from restore.image_io import Picture, read_picture, write_picture
 from restore.metrics import psnr, ssim_uniform, ssim_volume
 from restore.model import Model
+from restore.official import official_models
+from restore.tasks import published_tasks
 
 REAL, BLUR = protocol_of(3, "real-denoise", 0), protocol_of(3, "deblur", 0)
 
@@ -138,6 +141,13 @@ def test_tasks_follow_from_models_then_sets() -> None:
         task_of(model, None, [])
 
 
+def test_what_official_models_are_made_for_has_a_task() -> None:
+    assert published_tasks("real-world denoising, motion deblurring") == ("real-denoise", "deblur")
+    told = {model.task for model in official_models() if model.scale == 1}
+    assert all(published_tasks(words) for words in told)
+    assert published_tasks("denoising") == ("denoise",) and published_tasks("something") == ()
+
+
 def test_sets_of_pairs_are_not_taken_for_good_pictures(tmp_path: Path) -> None:
     for side in ("input", "target"):
         draw(tmp_path / "SIDD" / side / "1.png", 20, 24)
@@ -226,6 +236,7 @@ def test_gray_of_colour_is_what_the_authors_scripts_read(shared: Path, tmp_path:
         truth = prepared(read_for(path, gray), None, gray, str(path))[1]
         assert np.array_equal(truth[:, :, 0], expected)
         assert read_for(path, REAL).shape[2] == 3
+        assert np.array_equal(read_coloured(Entry(path), "gray")[:, :, 0], expected)
     # other depths go by the formula
     deep = np.full((4, 5, 3), 65535, np.uint16)
     write_picture(tmp_path / "deep.png", Picture(deep), fmt="png")
