@@ -12,16 +12,16 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import yaml
 from numpy.typing import NDArray
 
 from restore.datasets.images import pixel_digest
 from restore.errors import UsageError
+from restore.tasks import TASKS, Task
 
 Array = NDArray[Any]
-Task = Literal["sr", "denoise", "jpeg", "deblur", "real"]
 
 _MOST = 64  # multiples that a picture may have been cut to
 
@@ -128,8 +128,7 @@ class Card:
 
 def card_names() -> tuple[str, ...]:
     """Names of all cards, those of test sets for super-resolution first."""
-    tasks = get_args(Task)
-    return tuple(c.name for c in sorted(_cards(), key=lambda c: (tasks.index(c.task), _order(c))))
+    return tuple(c.name for c in sorted(_cards(), key=lambda c: (TASKS.index(c.task), _order(c))))
 
 
 def card(name: str) -> Card:
@@ -156,10 +155,30 @@ def find_card(name: str) -> Card | None:
 
 
 def nearest_card(name: str) -> str | None:
-    """The card whose name resembles this one most, if any does."""
+    """The card whose name resembles this one most, if any does.
+
+    Of names that resemble it, the one with the fewest changes; of those, one as long: for Set6 that
+    is Set5 and not Set68.
+    """
+    wanted = plain_name(name)
     known = {plain: c.name for c in _cards() for plain in plain_names(c)}
-    near = difflib.get_close_matches(plain_name(name), known, n=1)
-    return known[near[0]] if near else None
+    near = difflib.get_close_matches(wanted, known, n=len(known))
+    best = min(
+        near,
+        key=lambda plain: (_changes(wanted, plain), abs(len(plain) - len(wanted))),
+        default=None,
+    )
+    return None if best is None else known[best]
+
+
+def _changes(a: str, b: str) -> int:
+    """How many letters have to be put in, left out or exchanged to make a of b (Levenshtein)."""
+    row = list(range(len(b) + 1))
+    for i, one in enumerate(a, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (one != other))
+    return row[-1]
 
 
 def plain_name(name: str) -> str:

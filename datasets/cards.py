@@ -30,8 +30,10 @@ from restore.datasets.card_files import (
 from restore.datasets.images import read_entry
 from restore.datasets.listing import Entry, pictures_in
 from restore.errors import ImageError, UsageError
+from restore.image_io import PICTURE_SUFFIXES
 from restore.metrics import mod_crop
 from restore.resizing import imresize
+from restore.tasks import PAIRED
 
 __all__ = [
     "Card",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-Convention = Literal["HR/LR_bicubic", "GTmod/LRbic", "made", "gt"]
+Convention = Literal["HR/LR_bicubic", "GTmod/LRbic", "made", "gt", "pairs"]
 
 GT_FOLDERS = ("HR", "GT", "gt", "original")  # of whole pictures
 _NAMED = 3  # pictures that a problem names
@@ -79,7 +81,8 @@ class FoundSet:
         folder: that holds its folders, or its pictures.
         pictures: in the card's order, or by name.
         convention: "HR/LR_bicubic" or "GTmod/LRbic" where lq lies there; "made": it is made by
-            `restore.imresize` of gt cut to a multiple of the scale; "gt": none was wanted.
+            `restore.imresize` of gt cut to a multiple of the scale; "gt": none was wanted; "pairs":
+            the set holds both sides, see `real_pairs`.
         scale: of lq; None where none was wanted.
         problems: what is missing or too much, one sentence each; the pixels are `verify`'s.
     """
@@ -137,15 +140,10 @@ def find_set(
     else:
         folder, known = folder_of(which, data_root), which
     layout = _layout(folder, known, scale if wants == "sr" else None)
-    names = pictures_in(layout.gt)
+    names = pictures_in(layout.gt, PICTURE_SUFFIXES)
     taken, problems = _as_card_has(names, known)
-    low = {} if layout.lq is None else {Path(n).stem: n for n in pictures_in(layout.lq)}
-    pictures = []
-    for name, file in taken:
-        stem = Path(file).stem
-        partner = low.get(f"{stem}x{scale}", low.get(stem))
-        lq = layout.lq / partner if layout.lq is not None and partner is not None else None
-        pictures.append(FoundPicture(name, layout.gt / file, lq))
+    low = {} if layout.lq is None else _partners(layout.lq, [file for _, file in taken], scale)
+    pictures = [FoundPicture(name, layout.gt / file, low.get(file)) for name, file in taken]
     if layout.lq is not None:
         alone = [picture.name for picture in pictures if picture.lq is None]
         if alone:
@@ -163,13 +161,47 @@ def find_set(
     )
 
 
-def folder_of(known: Card, data_root: Path | None) -> Path:
-    """The folder of a set, below another one or that itself; UsageError where there is none."""
+def _partners(folder: Path, files: Sequence[str], scale: int | None) -> dict[str, Path]:
+    """The low-quality file of each good one: NAMEx4, else NAME.
+
+    Raises:
+        UsageError: two good pictures want the same file, or a picture has two.
+    """
+    there: dict[str, str] = {}
+    for name in pictures_in(folder, PICTURE_SUFFIXES):
+        if there.setdefault(Path(name).stem, name) != name:
+            first = there[Path(name).stem]
+            raise UsageError(f"{folder}: {first} and {name} have one name; keep one of them")
+    plain = {file: Path(file).stem for file in files}
+    marked = {file: f"{stem}x{scale}" for file, stem in plain.items()}
+    mixed = {file: name if (name := marked[file]) in there else plain[file] for file in files}
+    # a folder that has all of one kind means these, whatever else is called alike
+    wholes = (names for names in (marked, plain) if all(name in there for name in names.values()))
+    names = next(wholes, mixed)
+    found: dict[str, Path] = {}
+    owners: dict[str, str] = {}
+    for file, name in names.items():
+        if name not in there:
+            continue
+        if (other := owners.setdefault(name, file)) != file:
+            raise UsageError(
+                f"{folder / there[name]}: is the low-resolution side of both {other} and {file} by "
+                f"its name; name all files of this folder NAMEx{scale}, or all NAME"
+            )
+        found[file] = folder / there[name]
+    return found
+
+
+def folder_of(known: Card, data_root: Path | None, asked: str = "") -> Path:
+    """The folder of a set, below another one or that itself; UsageError where there is none.
+
+    The name that was asked for goes before the card's others.
+    """
     if data_root is None:
         raise UsageError(f"{known.name}: where does it lie? Give the folder that holds its folder")
     if not data_root.is_dir():
         raise UsageError(f"{data_root}: no such folder; expected one that holds {known.name}")
-    names = list(plain_names(known))
+    names = [plain_name(asked)] * bool(asked) + list(plain_names(known))
     below = {plain_name(path.name): path for path in sorted(data_root.iterdir()) if path.is_dir()}
     for name in names:
         if name in below:
@@ -178,9 +210,14 @@ def folder_of(known: Card, data_root: Path | None) -> Path:
         return data_root
     also = f" (or {', '.join(known.aliases)})" if known.aliases else ""
     page = f"; its page is {known.page}" if known.page else ""
+    make = f"restore data prepare {known.name} --from DIR -o {data_root}"
     raise UsageError(
-        f"{data_root}: holds no folder {known.name}{also}{page}. Put it there, or make it of "
-        f"pictures that lie elsewhere: restore data prepare {known.name} --from DIR -o {data_root}"
+        f"{data_root}: holds no folder {known.name}{also}{page}. Put it there, or "
+        + (
+            "give -d its folder"
+            if known.task in PAIRED
+            else f"make it of pictures elsewhere: {make}"
+        )
     )
 
 
@@ -208,7 +245,7 @@ def _layout(folder: Path, known: Card | None, scale: int | None) -> _Layout:
 
 def _has_pictures(folder: Path) -> bool:
     try:
-        return bool(pictures_in(folder))
+        return bool(pictures_in(folder, PICTURE_SUFFIXES))
     except UsageError:
         return False
 
@@ -235,7 +272,8 @@ def _as_card_has(
     for file in files:
         kept = by_name.setdefault(Path(file).stem.casefold(), file)
         if kept != file:
-            problems.append(f"left out: {file}; {kept} has the same name")
+            # of such names a folder of many systems holds one alone
+            problems.append(f"left out: {file}; {kept} has the same name but for case or suffix")
     all_of_them = [(Path(file).stem, file) for file in by_name.values()]
     if known is None:
         return all_of_them, problems

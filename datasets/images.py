@@ -206,6 +206,36 @@ def in_colour(picture: Array, colour: Colour) -> Array:
     return picture
 
 
+def read_gray(path: Path, pixels: Array) -> Array:
+    """Gray of a picture [H, W, C] as BasicSR and the authors' test scripts read it, [H, W, 1].
+
+    They leave it to OpenCV's decoder (IMREAD_GRAYSCALE), whose PNG reader truncates where
+    `in_colour` rounds, and which takes a JPEG's own Y: half of a photo's pixels differ by 1.
+
+    Args:
+        path: its file.
+        pixels: what was read of it; other depths than 8 bits, and files that OpenCV cannot read,
+            become gray by `in_colour`.
+    """
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
+        try:
+            data = np.fromfile(path, np.uint8)
+            gray = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        except (OSError, cv2.error):
+            gray = None
+        if gray is not None and gray.shape == pixels.shape[:2]:
+            return np.asarray(gray)[:, :, None]
+    return in_colour(pixels, "gray")
+
+
+def read_coloured(entry: Entry, colour: Colour) -> Array:
+    """A whole picture in a colour; gray of colour files as `read_gray` has it."""
+    picture = read_entry(entry)
+    if colour == "gray" and not entry.key and entry.path.suffix.lower() != ".npy":
+        return read_gray(entry.path, picture)
+    return in_colour(picture, colour)
+
+
 def pixel_digest(picture: Array) -> str | None:
     """SHA-256 of a picture's pixels as 8-bit RGB, row by row; None for other depths.
 

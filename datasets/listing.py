@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,14 @@ class Pair:
     gt: Entry
 
 
-def pictures_in(folder: Path) -> list[str]:
+def pictures_in(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> list[str]:
     """Names of the pictures in a folder, sorted; hidden files and folders in it are left out.
 
     Links that lead nowhere count: leaving them out would train on less without a word.
+
+    Args:
+        folder: see above.
+        suffixes: of names that count, lower case; arrays (.npy) are for training alone.
 
     Raises:
         UsageError: there is no such folder, or no picture in it.
@@ -66,7 +70,7 @@ def pictures_in(folder: Path) -> list[str]:
         raise UsageError(f"{folder}: is a file; expected a folder of pictures") from None
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read: {error.strerror}; check its rights") from None
-    found = sorted(name for name in files if Path(name).suffix.lower() in READ_SUFFIXES)
+    found = sorted(name for name in files if Path(name).suffix.lower() in suffixes)
     if not found:
         others = f"; of its {len(files)} files none is named like one" if files else ""
         if folders:
@@ -179,20 +183,22 @@ def paired_folders(gt: Path, lq: Path, template: str) -> list[Pair]:
     return found
 
 
-def match_folders(gt: Path, lq: Path, template: str) -> tuple[list[Pair], list[str], list[str]]:
+def match_folders(
+    gt: Path, lq: Path, template: str, suffixes: Collection[str] = READ_SUFFIXES
+) -> tuple[list[Pair], list[str], list[str]]:
     """Pairs of two folders, and the names in each that have no partner."""
     check_template(template)
-    there = pictures_in(lq)
+    there = pictures_in(lq, suffixes)
     by_stem: dict[str, str] = {}
     for name in there:
         by_stem.setdefault(Path(name).stem, name)
     names = set(there)
     pairs, alone, taken = list[Pair](), list[str](), set[str]()
-    for name in pictures_in(gt):
+    for name in pictures_in(gt, suffixes):
         stem = template.format(Path(name).stem)
         same = stem + Path(name).suffix
         partner = same if same in names else by_stem.get(stem)
-        if partner is None:
+        if partner is None or partner in taken:
             alone.append(name)
         else:
             taken.add(partner)

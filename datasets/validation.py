@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restore.datasets.images import Colour, header_size, in_colour, luma, read_entry, unit
+from restore.datasets.images import Colour, header_size, luma, read_coloured, unit
 from restore.datasets.listing import Entry
 from restore.datasets.single import Degradation, validation_pair
 from restore.errors import ImageError
@@ -69,13 +69,13 @@ class ValidationSet:
     def __getitem__(self, index: int) -> WholePair:
         """Read one picture; ImageError where that fails, or the sides do not fit each other."""
         lq_entry, gt_entry = self._pairs[index]
-        gt = None if gt_entry is None else in_colour(read_entry(gt_entry), self._colour)
+        gt = None if gt_entry is None else read_coloured(gt_entry, self._colour)
         if lq_entry is None:
             if gt is None:
                 raise ImageError(f"picture {index} has neither side")
             lq, gt = validation_pair(gt, index, self._scale, self._degradation)
         else:
-            lq = in_colour(read_entry(lq_entry), self._colour)
+            lq = read_coloured(lq_entry, self._colour)
             if gt is not None:
                 gt = cut_to_low(gt, lq, self._scale, f"{gt_entry}", f"{lq_entry}")
         gt_name = "" if gt_entry is None else str(gt_entry)

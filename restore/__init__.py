@@ -5,14 +5,13 @@
     model = restore.load("HiT-SRF_x4.pth")
     large = restore.upscale(small, model)
 
-The names below load on first use, so that `restore --help` need not wait for PyTorch.
+The names below load on first use, so that `restore --help` need not wait for PyTorch. Nothing else
+is imported here: Ctrl-C is told in one line only once `__main__` runs.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # of the module typing, whose import would take most of this one's time
 if TYPE_CHECKING:
     from restore.errors import RestoreError
     from restore.exporting import export
@@ -41,6 +40,8 @@ def __getattr__(name: str) -> object:
     """Import a public name from its module when it is first asked for."""
     if name not in _HOME:
         raise AttributeError(f"module 'restore' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f"restore.{_HOME[name]}"), name)
     globals()[name] = value
     return value

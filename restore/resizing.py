@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore.errors import UsageError
+from restore.value_kinds import is_finite_number, is_whole
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -31,6 +32,7 @@ _KERNEL_WIDTH = 4.0
 _DTYPES = ("uint8", "uint16", "float32", "float64")
 # of float64 per block of output rows: three such buffers stay in the second-level cache
 _BLOCK_ELEMENTS = 1 << 15
+_LEAST_SCALE = 1e-6  # a row of the table has 4 / scale taps
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,12 @@ def imresize(
         computed in float64 and neither rounded nor clipped.
 
     Raises:
-        UsageError: not exactly one of scale and size, a size below one pixel, or an image of
-            another shape or dtype.
+        UsageError: not exactly one of scale and size, a scale below 1e-6, a size below one pixel
+            or not of whole numbers, or an image of another shape or dtype.
     """
     _check_image(image)
+    if not isinstance(antialias, (bool, np.bool_)):
+        raise UsageError(f"imresize: antialias={antialias!r}; expected True or False")
     image = np.asarray(image)  # of a subclass, only the values
     rows, columns = image.shape[:2]
     out_rows, out_columns, row_scale, column_scale = _target(rows, columns, scale, size)
@@ -193,13 +197,20 @@ def _target(
 ) -> tuple[int, int, float, float]:
     """Rows and columns of the result, and the scale of each axis."""
     if scale is not None and size is None:
-        if not (scale > 0 and math.isfinite(scale)):
-            raise UsageError(f"imresize: scale={scale}; it must be positive and finite")
+        if not (is_finite_number(scale) and scale >= _LEAST_SCALE):
+            raise UsageError(
+                f"imresize: scale={scale!r}; expected a number from {_LEAST_SCALE:g}, such as 0.25"
+            )
+        scale = float(scale)
         return math.ceil(scale * rows), math.ceil(scale * columns), scale, scale
     if size is not None and scale is None:
-        if size[0] < 1 or size[1] < 1:
-            raise UsageError(f"imresize: size={size}; rows and columns must be at least 1")
-        return size[0], size[1], size[0] / rows, size[1] / columns
+        sides = list(size) if isinstance(size, (tuple, list, np.ndarray)) else []
+        if len(sides) != 2 or not all(is_whole(side) and side >= 1 for side in sides):
+            raise UsageError(
+                f"imresize: size={size!r}; expected (rows, columns), whole numbers from 1"
+            )
+        out_rows, out_columns = map(int, sides)
+        return out_rows, out_columns, out_rows / rows, out_columns / columns
     raise UsageError(f"imresize: scale={scale}, size={size}; give exactly one of the two")
 
 

@@ -218,12 +218,41 @@ def test_mod_crop(rows, columns, scale):
         (np.zeros((4, 4)), np.full((4, 4), 255.0), {}, "second image has values from 255 to 255"),
         (np.full((4, 4), -0.1), np.zeros((4, 4)), {}, "first image has values from -0.1"),
         (np.full((4, 4), math.nan), np.zeros((4, 4)), {}, "first image has values from nan"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"crop_border": "1"}, "crop_border='1'; expected a"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"crop_border": 1.0}, "crop_border=1.0; expected a"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"crop_border": None}, "crop_border=None; expected"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"crop_border": True}, "crop_border=True; expected"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"y_channel": "no"}, "y_channel='no'; expected True"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"data_range": "1"}, "data_range='1'; expected the"),
+        (np.zeros((4, 4)), np.zeros((4, 4)), {"data_range": math.nan}, "data_range=nan; expected"),
+        (None, np.zeros((4, 4)), {}, "got a NoneType and a ndarray"),
     ],
 )
 def test_refusals(a, b, options, message):
     for metric in (psnr, ssim):
         with pytest.raises(UsageError, match=f"{metric.__name__}: .*{message}"):
             metric(a, b, **options)
+
+
+@pytest.mark.parametrize("scale", ["2", None, 2.0, True, 0, 5])
+def test_mod_crop_refuses(scale):
+    with pytest.raises(UsageError, match=r"mod_crop: scale=.*; expected a whole number from 1 to"):
+        mod_crop(np.zeros((4, 4)), scale)
+
+
+def test_what_is_no_image_is_told():
+    for image in ([[1]], None, 5, np.zeros(4)):
+        with pytest.raises(UsageError, match=r"mod_crop: got .*; expected a NumPy array"):
+            mod_crop(image, 2)
+    for image in ([[1]], torch.zeros(3, 4, 4), np.zeros((4, 4)), np.zeros((4, 4, 2))):
+        with pytest.raises(UsageError, match=r"rgb_to_y: got .*; expected a NumPy array"):
+            rgb_to_y(image)
+
+
+def test_black_against_white_is_zero_without_a_sign():
+    black = np.zeros((16, 16, 3), np.uint8)
+    tensors = [torch.from_numpy(x).movedim(2, 0)[None] for x in (black, black + 255)]
+    assert str(psnr(black, black + 255)) == str(psnr(*tensors).item()) == "0.0"
 
 
 def test_ssim_needs_room_for_its_window():
@@ -339,6 +368,9 @@ def test_tensors_need_no_copy_or_gradient():
         (torch.zeros(1, 1, 4, 4), torch.zeros(2, 1, 4, 4), {}, "differ in kind"),
         (torch.zeros(1, 1, 4, 4), np.zeros((4, 4)), {}, "got a Tensor and a ndarray"),
         (torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2.0), {}, "second image has values"),
+        (torch.zeros(0, 3, 4, 4), torch.zeros(0, 3, 4, 4), {}, "a batch of none; expected B from"),
+        (*(torch.zeros(1, 1, 4, 4, device="meta"),) * 2, {}, "on meta, without values"),
+        (*(torch.zeros(1, 1, 4, 4).to_sparse(),) * 2, {}, "torch.sparse_coo; expected dense"),
         (torch.zeros(1, 1, 4, 4).int(), torch.zeros(1, 1, 4, 4).int(), {}, "int32 images"),
         (np.zeros((4, 4)), np.zeros((4, 4)), {"data_range": 0}, "data_range=0; expected"),
         (np.zeros((4, 4)), np.zeros((4, 4)), {"gray": "bgr"}, "gray is 'bgr'; expected rgb or y"),

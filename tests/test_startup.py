@@ -53,3 +53,15 @@ def test_an_interrupt_while_it_loads_is_told_in_one_line() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_the_package_alone_imports_nothing_else() -> None:
+    """Until `__main__` runs, Ctrl-C is answered by a traceback of Python's own."""
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import restore\n"
+        "print(sorted(set(sys.modules) - before - {'__future__'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("['restore']\n", "")

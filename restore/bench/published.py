@@ -51,8 +51,8 @@ def published(
         dataset: name of a set, any that its card has.
         level: scale, standard deviation of the noise (of 255), or JPEG quality; None for real
             noise and blur.
-        metric: psnr, ssim or psnr_b, with what it is counted on (psnr_y, ssim_rgb, psnr_gray)
-            where both were printed.
+        metric: psnr, ssim, ssim_volume, ssim_uniform or psnr_b, with what it is counted on
+            (psnr_y, ssim_rgb, psnr_gray) where both were printed.
     """
     names = [keys] if isinstance(keys, str) else keys
     table = _table()

@@ -21,7 +21,8 @@ from restore.errors import UsageError
 FORMAT = 2
 RESULTS = "results.json"
 # what a mean may differ from the published one: the unit of the last printed digit, and how many
-_ALLOWED = {"psnr": (0.01, 1), "psnr_b": (0.01, 1), "ssim": (0.0001, 5)}
+_ALLOWED = {"psnr": (0.01, 1), "psnr_b": (0.01, 1)}
+_ALLOWED |= dict.fromkeys(("ssim", "ssim_volume", "ssim_uniform"), (0.0001, 5))
 
 
 @dataclass(frozen=True)

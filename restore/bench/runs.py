@@ -17,9 +17,17 @@ import torch
 from restore.atomic import writing
 from restore.bench.cache import Cache, file_digest, model_digest, versions
 from restore.bench.memory_use import PeakMemory
-from restore.bench.protocols import Bytes, Floats, Measure, Protocol, prepared
+from restore.bench.protocols import (
+    Array,
+    Bytes,
+    Floats,
+    Measure,
+    Protocol,
+    prepared,
+    read_for,
+)
 from restore.bench.results import FORMAT, ModelFacts, PictureScore, Row
-from restore.bench.scores import Perceptual, as_bytes, scored
+from restore.bench.scores import Perceptual, as_bytes, counted_pixels, scored
 from restore.costs import parameters_and_multiply_adds
 from restore.devices import dtype_name
 from restore.errors import ImageError, RestoreError
@@ -184,7 +192,8 @@ class SetRun:
         gray, low, truth = self._read(picture)
         result, report, peak = self._restored(low)
         pixels = as_bytes(result)
-        values = scored(pixels, truth, self._protocol, is_gray=gray, perceptual=self._perceptual)
+        counted = counted_pixels(result, self._protocol)
+        values = scored(counted, truth, self._protocol, is_gray=gray, perceptual=self._perceptual)
         if path is not None:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,10 +210,10 @@ class SetRun:
         self._cache.keep(key, kept)
         return _score_of(kept, key, picture, path)
 
-    def _read(self, picture: Found) -> tuple[bool, Floats, Bytes]:
+    def _read(self, picture: Found) -> tuple[bool, Floats, Array]:
         """Whether it is gray, what the network gets, and the truth."""
-        pixels = read_picture(picture.gt).pixels
-        low = None if picture.lq is None else read_picture(picture.lq).pixels
+        pixels = read_for(picture.gt, self._protocol)
+        low = None if picture.lq is None else read_for(picture.lq, self._protocol)
         ready, truth = prepared(pixels, low, self._protocol, str(picture.gt), str(picture.lq))
         return pixels.shape[2] == 1, ready, truth
 

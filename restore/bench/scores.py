@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from typing import Protocol as Interface
 
@@ -11,16 +11,24 @@ from numpy.typing import NDArray
 
 from restore.bench.protocols import Bytes, Figure, Floats, Measure, Protocol
 from restore.image_io.picture import to_depth
-from restore.metrics import psnr, psnr_b, ssim
+from restore.metrics import psnr, psnr_b, ssim, ssim_uniform, ssim_volume
 
-_MEASURES = {"psnr": psnr, "ssim": ssim, "psnr_b": psnr_b}
+Array = NDArray[Any]
+
+_MEASURES: dict[Measure, Callable[..., float]] = {
+    "psnr": psnr,
+    "ssim": ssim,
+    "ssim_volume": ssim_volume,
+    "ssim_uniform": ssim_uniform,
+    "psnr_b": psnr_b,
+}
 
 
 class Perceptual(Interface):
     """A measure with weights."""
 
-    def __call__(self, result: Bytes, truth: Bytes, *, crop_border: int) -> float:
-        """[H, W, C] of 8 bits twice to a number."""
+    def __call__(self, result: Array, truth: Array, *, crop_border: int) -> float:
+        """[H, W, C] of 8 bits or float32 in 0..1 twice to a number."""
 
 
 def as_bytes(result: Floats) -> Bytes:
@@ -29,9 +37,14 @@ def as_bytes(result: Floats) -> Bytes:
     return rounded
 
 
+def counted_pixels(result: Floats, protocol: Protocol) -> Array:
+    """A result as the protocol counts it: rounded to 8 bits; of pairs of files clipped alone."""
+    return np.clip(result, 0, 1) if protocol.is_paired else as_bytes(result)
+
+
 def scored(
-    result: Bytes,
-    truth: Bytes,
+    result: Array,
+    truth: Array,
     protocol: Protocol,
     *,
     is_gray: bool = False,
@@ -40,8 +53,8 @@ def scored(
     """The figures of a protocol, by their keys.
 
     Args:
-        result: [H, W, C] of 8 bits.
-        truth: the same shape.
+        result: [H, W, C] of `counted_pixels`.
+        truth: the same shape and dtype.
         protocol: says which.
         is_gray: whether the picture's file has one channel.
         perceptual: the measures that are networks.
@@ -55,8 +68,8 @@ def scored(
 
 def _value(
     figure: Figure,
-    result: Bytes,
-    truth: Bytes,
+    result: Array,
+    truth: Array,
     protocol: Protocol,
     is_gray: bool,
     perceptual: Mapping[Measure, Perceptual],
@@ -71,7 +84,7 @@ def _value(
     return measure(result, truth, crop_border=border, y_channel=on_y, gray=protocol.gray)
 
 
-def _as_gray(result: NDArray[Any]) -> Bytes:
+def _as_gray(result: Array) -> Bytes:
     """The mean of three channels, rounded: what `restore.upscale` makes of a gray picture."""
     mean = result.astype(np.float64).mean(2, keepdims=True)
     rounded: Bytes = np.floor(mean + 0.5).astype(np.uint8)

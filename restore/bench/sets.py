@@ -11,7 +11,9 @@ from restore.bench.cache import Cache, file_digest, versions
 from restore.bench.protocols import Protocol
 from restore.datasets.card_files import find_card
 from restore.datasets.cards import FoundSet, card, compared_with_card, find_set, folder_of, some
+from restore.datasets.real_pairs import find_pairs
 from restore.errors import ImageError, UsageError
+from restore.tasks import PAIRED, Task
 
 
 def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet:
@@ -20,6 +22,22 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
     Raises:
         UsageError: it is neither a card's name nor a folder, or is not there.
     """
+    if protocol.is_paired:
+        return _found_pairs(name, data_root)
+    try:
+        return _found_good(name, data_root, protocol)
+    except UsageError as error:
+        known = find_card(name)
+        if known is None or known.task not in PAIRED:
+            raise
+        raise UsageError(
+            f"{error}; {known.name} holds pairs for --task {known.task}, and {protocol.task} "
+            "wants good pictures alone: give the folder of these with -d"
+        ) from error
+
+
+def _found_good(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet:
+    """As `found_set`, of good pictures."""
     scale = protocol.scale if protocol.task == "sr" else None
     wants: Literal["sr", "gt"] = "sr" if protocol.task == "sr" else "gt"
     local = Path(name).is_dir()
@@ -41,6 +59,32 @@ def found_set(name: str, data_root: Path | None, protocol: Protocol) -> FoundSet
             return find_set(data_root / name, scale=scale, wants=wants)
         raise UsageError(f"-d {name}: no such folder; {error}") from error
     return find_set(known, data_root, scale=scale, wants=wants)
+
+
+def _found_pairs(name: str, data_root: Path | None) -> FoundSet:
+    """As `found_set`, of a set that holds both sides."""
+    known = find_card(name)
+    if known is not None and data_root is not None:
+        try:
+            return find_pairs(known, data_root, asked=name)
+        except UsageError:
+            if not Path(name).is_dir():
+                raise
+    if Path(name).is_dir():
+        return find_pairs(Path(name))
+    if data_root is not None and (data_root / name).is_dir():
+        return find_pairs(data_root / name)
+    try:
+        known = card(name)
+    except UsageError as error:
+        raise UsageError(f"-d {name}: no such folder; {error}") from error
+    return find_pairs(known, data_root, asked=name)
+
+
+def task_of_set(name: str) -> Task | None:
+    """What the card of a set says that it measures; None without a card."""
+    known = find_card(name) or find_card(Path(name).resolve().name)
+    return known.task if known else None
 
 
 @dataclass(frozen=True)
@@ -66,6 +110,7 @@ def verdict_on(found: FoundSet, protocol: Protocol, cache: Cache) -> Verdict:
         "GTmod/LRbic": f"low-resolution pictures of the folder LRbicx{protocol.scale}",
         "made": "low-resolution pictures made by restore.imresize",
         "gt": "low-quality pictures made on the fly",
+        "pairs": "both sides from the set's files",
     }[found.convention]
     told, unlike = _compared(found, cache)
     notes = [f"{found.name}: {origin}", *(f"{found.name}: {words}" for words in told)]

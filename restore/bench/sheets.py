@@ -9,7 +9,7 @@ from pathlib import Path
 from restore.bench.cache import file_digest
 from restore.bench.compare import Both, pictures_of_both
 from restore.bench.crops import Shown, Wish, contact_sheet, crop_of, is_of, most_different
-from restore.bench.protocols import Bytes, Figure, Protocol, seen
+from restore.bench.protocols import Bytes, Figure, Protocol, read_for, seen
 from restore.bench.results import PictureScore, Row
 from restore.errors import ImageError, UsageError
 from restore.image_io import Picture, read_picture, write_picture
@@ -84,7 +84,7 @@ def _shown(each: Both, protocol: Protocol, figure: Figure, wishes: Sequence[Wish
     rows, columns = results[0].shape[:2]
     if file_digest(Path(each.a.truth)) != each.a.truth_digest:
         raise ImageError(f"{each.a.truth}: has changed since it was scored")
-    truth = seen(read_picture(Path(each.a.truth)).pixels, protocol.colour)[:rows, :columns]
+    truth = seen(read_for(Path(each.a.truth), protocol), protocol.colour)[:rows, :columns]
     box = crop_of(each.a.name, (rows, columns), wishes) or most_different(truth, *results)
     labels = ("", *(f"{figure.title} {_value(score, figure)}" for score in (each.a, each.b)))
     return Shown(each.a.name, truth, results[0], results[1], (labels[0], labels[1], labels[2]), box)

@@ -18,6 +18,7 @@ _LATEX = str.maketrans(
     | {"\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}"}
     | {"|": "\\textbar{}"}
 )
+TABLE_FILES = ("pictures.csv", "means.csv", "table.md", "table.tex")
 _COLUMNS = ("model", "dataset", "level")
 
 
@@ -56,7 +57,7 @@ def verdict(row: Row, figure: Figure) -> str:
     found = row.published.get(figure.key)
     if found is None:
         return ""
-    return "ok" if found.ok else f"{found.difference:+.{figure.digits}f}"
+    return "ok" if found.ok else _signed(found.difference, figure.digits)
 
 
 def _cost_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -107,7 +108,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
                 f"{row.model.name}, {row.dataset}, published {', '.join(titles)}: {source}"
             )
     found += [_machine_note(row) for row in rows]
-    return list(dict.fromkeys(found))
+    # a line break would end a comment of LaTeX and a list of Markdown
+    return list(dict.fromkeys(" ".join(note.split()) for note in found))
 
 
 def _machine_note(row: Row) -> str:
@@ -127,7 +129,7 @@ def paired_lines(found: Sequence[Paired]) -> list[str]:
         digits = each.figure.digits + 1
         interval = "-"
         if not math.isnan(each.low):
-            interval = f"{each.low:+.{digits}f} to {each.high:+.{digits}f}"
+            interval = f"{_signed(each.low, digits)} to {_signed(each.high, digits)}"
         cells.append(
             (
                 *each.models,
@@ -135,7 +137,7 @@ def paired_lines(found: Sequence[Paired]) -> list[str]:
                 each.level,
                 each.figure.title,
                 *(_number(value, f".{digits}f") for value in (each.a, each.b)),
-                _number(each.difference, f"+.{digits}f"),
+                "-" if math.isnan(each.difference) else _signed(each.difference, digits),
                 interval,
                 f"{each.b_better} of {each.count}",
                 f"{each.a_better} of {each.count}",
@@ -150,6 +152,11 @@ def paired_lines(found: Sequence[Paired]) -> list[str]:
         if each.infinite
     ]
     return [*aligned(cells), *infinite]
+
+
+def _signed(value: float, digits: int) -> str:
+    """Such as "+0.12"; what rounds to 0 has a plus."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def _number(value: float, form: str) -> str:
@@ -184,17 +191,12 @@ def write_paired(folder: Path, found: Sequence[Paired]) -> Path:
 
 def write_tables(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Write pictures.csv, means.csv, table.md and table.tex; OutputError where that fails."""
-    contents = {
-        "pictures.csv": _pictures_csv(rows),
-        "means.csv": _means_csv(rows),
-        "table.md": markdown(rows),
-        "table.tex": latex(rows),
-    }
-    for name, text in contents.items():
+    texts = (_pictures_csv(rows), _means_csv(rows), markdown(rows), latex(rows))
+    for name, text in zip(TABLE_FILES, texts, strict=True):
         path = folder / name
         with atomic_output(path) as file, writing(path):
             file.write(text.encode())
-    return [folder / name for name in contents]
+    return [folder / name for name in TABLE_FILES]
 
 
 def _pictures_csv(rows: Sequence[Row]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,31 @@ from restore.commands.parsing import (
     percent,
 )
 from restore.errors import UsageError
+from restore.tasks import TASKS, WORDS
 
-TASKS = ("sr", "denoise", "jpeg")
 PROTOCOLS = ("papers", "reflect")
 GRAY_RULES = ("rgb", "y")
 PERCEPTUAL = ("lpips", "dists", "niqe")
 DEFAULT_SIZES = ((64, 64), (128, 128))  # of inputs that --speed times
+# options that say what is scored and how, by their names in the namespace
+OF_SCORING = {
+    "dataset": "-d",
+    "data_root": "--data-root",
+    "task": "--task",
+    "noise": "--noise",
+    "quality": "--quality",
+    "protocol": "--protocol",
+    "gray": "--gray",
+    "metrics": "--metrics",
+    "tile": "--tile",
+    "tile_pad": "--tile_pad",
+    "tta": "--tta",
+    "save_images": "--save_images",
+    "check": "--check",
+}
+
+OF_TIMING = {"size": "--size", "rounds": "--rounds"}
+_WRITTEN = OF_SCORING | OF_TIMING | {"most": "--most"}
 
 EPILOG = """\
 examples:
@@ -33,9 +52,16 @@ examples:
   restore bench --compare results/a results/b      of two runs that are done
   restore bench --speed -n a.pth b.pth --size 64 128x96
 
-A set is the name of a card (`restore data cards`) or a folder of pictures. It writes results.json,
-pictures.csv, means.csv, table.md and table.tex; pictures that are scored stay in OUTPUT/cache, so a
-run that was stopped goes on where it was. docs/benchmarking.md has the protocols.
+A set is the name of a card or a folder of pictures. There are cards (`restore data cards`) of
+  sr            Set5 Set14 BSD100 Urban100 Manga109 DIV2K DF2K
+  denoise       Set12 BSD68 CBSD68 Kodak24 McMaster
+  jpeg          classic5 LIVE1
+  real-denoise  SIDD PolyU
+  deblur        GoPro RealBlur DPDD
+and any set goes with any task, but for real-denoise and deblur, which take pairs of files. It
+writes results.json, pictures.csv, means.csv, table.md and table.tex; pictures that are scored stay
+in OUTPUT/cache, so a run that was stopped goes on where it was. docs/benchmarking.md has the
+protocols.
 
 exit codes: 0 all done; 1 some pictures failed, or --check found a figure that is not the published
 one; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
@@ -100,7 +126,8 @@ def _add_protocol(parser: Parser) -> None:
         "--task",
         type=one_of(*TASKS),
         metavar="NAME",
-        help="sr, denoise or jpeg (default: what the model was published for)",
+        help=f"{'; '.join(f'{task}: {WORDS[task]}' for task in TASKS)} (default: what the model "
+        "was published for, else what the sets' cards say)",
     )
     group.add_argument(
         "--noise",
@@ -230,9 +257,24 @@ def run_bench(
     return code
 
 
+def given_beside(options: argparse.Namespace, names: Iterable[str]) -> str:
+    """The first of these options that was given, as it is written; "" for none."""
+    parser = bench_parser()
+    given = (name for name in names if getattr(options, name) != parser.get_default(name))
+    return next((_WRITTEN[name] for name in given), "")
+
+
 def _check_together(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other, and what is missing."""
     check_arithmetic(options)
+    if options.speed and (given := given_beside(options, OF_SCORING)):
+        raise UsageError(
+            f"--speed times models on random pictures and scores none; leave {given} out"
+        )
+    if not options.speed and (given := given_beside(options, OF_TIMING)):
+        raise UsageError(f"{given} is for --speed")
+    if not options.compare and (given := given_beside(options, ["most"])):
+        raise UsageError(f"{given} is for --compare")
     if options.speed and options.compare:
         raise UsageError("--speed times models and --compare scores them; give one of them")
     if options.compare and options.model:

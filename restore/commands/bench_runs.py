@@ -16,20 +16,21 @@ from restore.bench.cache import Cache
 from restore.bench.compare import made_otherwise, matched, paired, pictures_of_both
 from restore.bench.crops import Wish, crop_wish, refuse_impossible
 from restore.bench.figures import add_published, fingerprints, perceptual_of
+from restore.bench.outputs import Outputs
 from restore.bench.protocols import (
     Measure,
     Protocol,
-    Task,
     levels_of,
     protocol_of,
     task_of,
 )
 from restore.bench.results import RESULTS, Row, read_results, write_results
 from restore.bench.runs import Contender, SetRun, Settings, contender
-from restore.bench.sets import found_set, verdict_on
+from restore.bench.sets import found_set, task_of_set, verdict_on
 from restore.bench.sheets import refuse_unkept, write_sheet
 from restore.bench.speed import machine_facts, speed_lines, timed, write_speeds
-from restore.bench.tables import paired_lines, screen_lines, write_paired, write_tables
+from restore.bench.tables import TABLE_FILES, paired_lines, screen_lines, write_paired, write_tables
+from restore.commands.bench import OF_SCORING, given_beside
 from restore.commands.computing import load_telling
 from restore.commands.screen import counted
 from restore.commands.text import plural
@@ -38,9 +39,11 @@ from restore.errors import ImageError, UsageError
 from restore.image_io import read_picture
 from restore.loading import load
 from restore.padding import Padding
+from restore.tasks import Task
 
 Tell = Callable[[str], None]
 
+TABLES = (RESULTS, *TABLE_FILES)
 DONE, SOME_FAILED, INTERRUPTED = 0, 1, 130
 _PADDINGS: dict[str, Padding] = {"papers": "published", "reflect": "reflect"}
 
@@ -69,6 +72,10 @@ def compare(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
         )
     rows: list[Row] = []
     if all(kinds):
+        if given := given_beside(options, OF_SCORING):
+            raise UsageError(
+                f"--compare of two folders of results computes nothing; leave {given} out"
+            )
         sides = [read_results(Path(name)) for name in options.compare]
     else:
         if not options.dataset:
@@ -100,9 +107,17 @@ def compare(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
     for words in dict.fromkeys(words for a, b in pairs for words in made_otherwise(a, b)):
         say(f"note: {words}")
     _make_folder(options.output)
-    say(str(write_paired(options.output, statistics)))
+    outputs = Outputs(options.output)
+    if all(kinds):
+        # tables of another run do not belong to these statistics, those of one of the two do
+        of_both = (
+            Path(name) if Path(name).is_dir() else Path(name).parent for name in options.compare
+        )
+        here = any(folder.resolve() == options.output.resolve() for folder in of_both)
+        outputs.begin(keep=TABLES if here else ())
+    say(str(outputs.add(write_paired(options.output, statistics))))
     for path in _sheets(options, pairs, wishes, say):
-        say(str(path))
+        say(str(outputs.add(path)))
     return _code(options, rows, complain) if rows else DONE
 
 
@@ -215,8 +230,11 @@ def _scored(
     say("")
     for line in screen_lines(rows):
         say(line)
+    outputs = Outputs(options.output)
+    outputs.begin()
     written = [write_results(options.output, rows, machine_facts(contenders))]
-    return _Written([*written, *write_tables(options.output, rows)])
+    written += write_tables(options.output, rows)
+    return _Written([outputs.add(path) for path in written])
 
 
 def _row_line(row: Row, from_cache: int) -> str:
@@ -265,7 +283,10 @@ def _protocols(
     options: argparse.Namespace, each: Contender, measures: Sequence[Measure]
 ) -> list[Protocol]:
     model = each.model
-    task = task_of(model, cast("Task | None", options.task))
+    told = {task_of_set(name) for name in options.dataset}
+    # sets without a card, or of several tasks, decide nothing
+    of_sets = [task for task in told if task is not None] if len(told) == 1 else []
+    task = task_of(model, cast("Task | None", options.task), of_sets)
     return [
         protocol_of(
             model.in_channels,

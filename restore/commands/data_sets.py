@@ -15,6 +15,7 @@ from restore.errors import UsageError
 
 if TYPE_CHECKING:
     from restore.datasets.card_files import Card
+    from restore.datasets.prepare import Outcome
 
 _CARDS_EPILOG = """\
 examples:
@@ -31,10 +32,11 @@ examples:
       data/Set5/GTmod12/baby.png, data/Set5/LRbicx4/baby.png ...
   restore data prepare mine --from photos -o data --scales 4     any pictures, without a card
 
-Files that are there are never overwritten; run it again to go on after an interruption.
+All is checked before anything is written, and files that are there are never overwritten. The same
+command goes on after an interruption.
 
-exit codes: 0 all done and as the card has it; 1 something differs, is missing or could not be
-written; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
+exit codes: 0 all done; 1 something differs, is missing or could not be written, and nothing was
+made; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
 """
 
 
@@ -87,7 +89,9 @@ def prepare_parser() -> Parser:
         help="whole pictures in HR, or cut ones in GTmodN as BasicSR has them (default: hr)",
     )
     parser.add_argument(
-        "--anyway", action="store_true", help="take pictures that differ from the card's too"
+        "--anyway",
+        action="store_true",
+        help="take pictures that differ from the card's, and a set that lacks some",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="tell only what went wrong")
     return parser
@@ -137,12 +141,12 @@ def card_facts(one: Card) -> dict[str, Any]:
 
 def table_lines(cards: list[Card]) -> list[str]:
     """One line a set: name, task, pictures, of how many the pixels are known, licence."""
-    lines = [f"{'set':<10} {'task':<8} {'pictures':>8} {'known':>6}  licence"]
+    lines = [f"{'set':<10} {'task':<12} {'pictures':>8} {'known':>6}  licence"]
     for one in cards:
         known = sum(bool(image.sha256) for image in one.images)
         count = "" if one.count is None else str(one.count)
         licence = textwrap.shorten(one.licence or "not known", 60, placeholder=" ...")
-        lines.append(f"{one.name:<10} {one.task:<8} {count:>8} {known:>6}  {licence}")
+        lines.append(f"{one.name:<10} {one.task:<12} {count:>8} {known:>6}  {licence}")
     lines.append("known: pictures whose pixels can be compared; NAME after the command tells more")
     return lines
 
@@ -177,6 +181,8 @@ def run_prepare(options: argparse.Namespace) -> bool:
     """Make a set; whether all of it was done and as the card has it."""
     from restore.datasets.card_files import find_card, nearest_card
     from restore.datasets.prepare import Recipe, prepare, sources
+    from restore.datasets.sidd_blocks import holds_blocks
+    from restore.tasks import PAIRED
 
     screen = Screen(options.quiet, verbose=False)
     known = find_card(options.name)
@@ -189,13 +195,50 @@ def run_prepare(options: argparse.Namespace) -> bool:
         screen.say(f"note: there is no card of {name}{hint} Its pictures are compared with nothing")
     elif not any(image.sha256 for image in known.images):
         screen.say(f"note: the card of {name} holds no sha256: pixels are compared with nothing")
+    if holds_blocks(options.source) or (known is not None and known.task in PAIRED):
+        return _prepare_pairs(options, name, known, screen)
     scales = sorted(set(options.scales or (known.scales if known else ()) or (2, 3, 4)))
     paths = sources(options.source, known)
     recipe = Recipe(options.output / name, scales, options.convention, options.anyway)
-    with counted(len(paths), "pictures", options.quiet) as progress:
+    # each is checked, then made
+    with counted(2 * len(paths), "steps", options.quiet) as progress:
         outcome = prepare(paths, known, recipe, progress=progress)
+    return _told(outcome, recipe.folder, len(paths), screen)
+
+
+def _prepare_pairs(
+    options: argparse.Namespace, name: str, known: Card | None, screen: Screen
+) -> bool:
+    """Take pairs out of .mat files; other sets of pairs are taken where they lie."""
+    from restore.datasets.real_pairs import find_pairs
+    from restore.datasets.sidd_blocks import holds_blocks, prepare_blocks, read_blocks
+
+    if not holds_blocks(options.source):
+        if not options.source.is_dir():
+            raise UsageError(
+                f"{options.source}: no such folder; --from takes one that holds pictures"
+            )
+        found = find_pairs(known or options.source, options.source if known else None)
+        raise UsageError(
+            f"{found.folder}: holds both sides of {plural(len(found.pictures), 'picture')}, and "
+            f"there is nothing to make; restore bench takes it where it lies: -d {found.folder}"
+        )
+    if options.scales:
+        raise UsageError(f"--scales: {name} holds pairs of one size, and nothing is made smaller")
+    folder = options.output / name
+    blocks = read_blocks(options.source)
+    count = blocks[0].shape[0] * blocks[0].shape[1]
+    with counted(2 * count, "files", options.quiet) as progress:
+        outcome = prepare_blocks(blocks, folder, progress)
+    if known is not None and known.count not in (None, count):
+        outcome.notes.append(f"{count} pairs; {name} has {known.count}")
+    return _told(outcome, folder, 2 * count, screen)
+
+
+def _told(outcome: Outcome, folder: Path, count: int, screen: Screen) -> bool:
+    """Tell what a run did; whether all of it went well."""
     screen.say(
-        f"{recipe.folder}: {plural(len(paths), 'picture')} read, {outcome.equal} equal to the "
+        f"{folder}: {plural(count, 'picture')} read, {outcome.equal} equal to the "
         f"card's, {outcome.unknown} compared with nothing; {plural(outcome.written, 'file')} "
         f"written, {outcome.kept} there already"
     )
@@ -203,4 +246,6 @@ def run_prepare(options: argparse.Namespace) -> bool:
         screen.say(f"note: {note}")
     for problem in outcome.failed:
         complain(f"restore data prepare: {problem}")
+    if outcome.failed:
+        complain(f"restore data prepare: nothing was written to {folder}")
     return not outcome.failed

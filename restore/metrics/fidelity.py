@@ -178,11 +178,11 @@ def _answer(pair: Pair, values: Any) -> float | Tensor:
 
 
 def _decibel(pair: Pair, mse: Any) -> Any:
-    """10 log10(255^2 / mse), infinite where mse is 0."""
+    """10 log10(255^2 / mse), infinite where mse is 0; black against white is 0, not -0."""
     if pair.xp is np:
         with np.errstate(divide="ignore"):
-            return -10 * np.log10(mse / PEAK**2)
-    return -10 * pair.xp.log10(mse / PEAK**2)
+            return 0.0 - 10 * np.log10(mse / PEAK**2)
+    return 0.0 - 10 * pair.xp.log10(mse / PEAK**2)
 
 
 def _squared_error(pair: Pair) -> Any:

@@ -97,7 +97,8 @@ def niqe(y: AnyArray, model: NaturalModel) -> float:
     # as in the authors' program: a block counts in each mean for which it has a number
     difference = model.mean - np.nanmean(features, axis=0)
     covariance = (model.covariance + np.cov(whole, rowvar=False)) / 2
-    return math.sqrt(float(difference @ np.linalg.pinv(covariance) @ difference))
+    # of a difference near 0 the product can round to below 0
+    return math.sqrt(max(0.0, float(difference @ np.linalg.pinv(covariance) @ difference)))
 
 
 def _normalised(image: FloatArray) -> FloatArray:

@@ -11,7 +11,6 @@ Shape letters: B pictures, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from restore.errors import UsageError
+from restore.value_kinds import is_finite_number, is_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,16 +44,33 @@ def mod_crop(image: AnyArray, scale: int) -> AnyArray:
     """Cut rows and columns off the end so that both divide by `scale`; a view.
 
     Raises:
-        UsageError: scale below 1, or larger than a side of the image.
+        UsageError: no image, or scale no whole number from 1 to the image's shorter side.
     """
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+        raise UsageError(
+            f"mod_crop: got {_kind(image)}; expected a NumPy array [H, W] or [H, W, C]"
+        )
     rows, columns = image.shape[:2]
-    if scale < 1 or min(rows, columns) < scale:
-        raise UsageError(f"mod_crop: scale={scale} for an image of {rows} x {columns} pixels")
+    if not is_whole(scale) or scale < 1 or min(rows, columns) < scale:
+        raise UsageError(
+            f"mod_crop: scale={scale!r} for an image of {rows} x {columns} pixels; expected a "
+            "whole number from 1 to its shorter side"
+        )
     return image[: rows - rows % scale, : columns - columns % scale]
 
 
 def rgb_to_y(image: AnyArray) -> FloatArray:
-    """[H, W, 3] RGB (or [H, W, 1] gray) in 0..255 to [H, W, 1] Y in 16..235, not rounded."""
+    """[H, W, 3] RGB (or [H, W, 1] gray) in 0..255 to [H, W, 1] Y in 16..235, not rounded.
+
+    Raises:
+        UsageError: it is another kind of array, or none.
+    """
+    numbers = isinstance(image, np.ndarray) and image.dtype.kind in "uif"
+    if not numbers or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise UsageError(
+            f"rgb_to_y: got {_kind(image)}; expected a NumPy array of numbers, [H, W, 3] or "
+            "[H, W, 1]"
+        )
     weights = _Y_WEIGHTS if image.shape[2] == 3 else _Y_WEIGHTS.sum(keepdims=True)
     y: FloatArray = image.astype(np.float64) @ weights[:, None] + _Y_OFFSET
     return y
@@ -187,14 +204,21 @@ def pair_of(
     """
     xp, first, second = _same_kind(name, a, b)
     _, rows, columns, channels = first.shape
+    if not is_whole(crop_border):
+        raise UsageError(
+            f"{name}: crop_border={crop_border!r}; expected a whole number of pixels, from 0"
+        )
     if crop_border < 0 or min(rows, columns) <= 2 * crop_border:
         raise UsageError(f"{name}: crop_border={crop_border} leaves nothing of {rows} x {columns}")
+    if not isinstance(y_channel, (bool, np.bool_)):
+        raise UsageError(f"{name}: y_channel={y_channel!r}; expected True or False")
     if gray not in get_args(Gray):
         raise UsageError(f"{name}: gray is {gray!r}; expected rgb or y")
     dtype = name_of(first.dtype)
-    white = _TENSOR_RANGE[dtype] if data_range is None else float(data_range)
-    if not (white > 0 and math.isfinite(white)):
-        raise UsageError(f"{name}: data_range={data_range}; expected the value of white, above 0")
+    white = _TENSOR_RANGE[dtype] if data_range is None else data_range
+    if not (is_finite_number(white) and white > 0):
+        raise UsageError(f"{name}: data_range={data_range!r}; expected the value of white, above 0")
+    white = float(white)
     for which, image in (("first", first), ("second", second)):
         _check_range(name, which, image, white)
     bottom, right = rows - crop_border, columns - crop_border
@@ -217,6 +241,9 @@ def _same_kind(name: str, a: Any, b: Any) -> tuple[ModuleType, Any, Any]:
             raise UsageError(f"{name}: one image is on {a.device}, the other on {b.device}")
         if a.device.type == "mps":
             raise UsageError(f"{name}: the images are on mps, which has no float64: .cpu() them")
+        if a.device.type == "meta" or torch.strided not in (a.layout, b.layout):
+            kind = "on meta, without values" if a.device.type == "meta" else f"{a.layout}"
+            raise UsageError(f"{name}: the images are {kind}; expected dense tensors")
         a, b = a.detach(), b.detach()
     else:
         for image in (a, b):
@@ -246,6 +273,8 @@ def _laid_out(name: str, xp: ModuleType, image: Any) -> Any:
         return image[None, :, :, None] if len(shape) == 2 else image[None]
     if len(shape) != 4 or shape[1] not in (1, 3):
         raise UsageError(f"{name}: images are {shape}; expected [B, 1, H, W] or [B, 3, H, W]")
+    if not shape[0]:
+        raise UsageError(f"{name}: images are {shape}, a batch of none; expected B from 1")
     return image.movedim(1, 3)
 
 
@@ -258,6 +287,13 @@ def _check_range(name: str, which: str, image: Any, white: float) -> None:
             f"{name}: {which} image has values from {low:g} to {high:g}; expected 0..{white:g}: "
             "clip it, or say what white is with data_range"
         )
+
+
+def _kind(image: object) -> str:
+    """What was given, in words."""
+    if isinstance(image, np.ndarray):
+        return f"{image.dtype} {image.shape}"
+    return f"a {type(image).__name__}"
 
 
 def name_of(dtype: Any) -> str:

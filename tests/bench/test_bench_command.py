@@ -16,11 +16,13 @@ from restore import cli
 from restore.bench import figures, runs
 from restore.bench.published import Published
 from restore.bench.results import read_results
-from restore.datasets.card_files import CardImage, card
+from restore.commands.bench import EPILOG
+from restore.datasets.card_files import CardImage, card, card_names
 from restore.datasets.images import pixel_digest
 from restore.image_io import Picture, read_picture, write_picture
 from restore.metrics import mod_crop
 from restore.resizing import imresize
+from restore.tasks import TASKS
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +33,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny(2, seed=1).save("b.pth")
     tiny(3).save("x3.pth")
     tiny(1).save("clean_noise25.pth")
+    tiny(1, seed=2).save("plain.pth")
     for number in range(3):
         draw(Path(f"photos/p{number}.png"), 33 + number, 41)
 
@@ -141,6 +144,41 @@ def test_two_folders_of_results_are_compared(capsys: pytest.CaptureFixture[str])
     assert code == 2 and "photos/results.json: cannot be read" in err
 
 
+def test_files_of_an_earlier_run_do_not_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table beside the statistics and sheets of other settings would be a mixture."""
+    both = "--compare a.pth b.pth -d photos -o out --device cpu"
+    assert told(capsys, both)[0] == 0
+    sheet = Path("out/compare_photos_x2.png")
+    assert sheet.is_file() and Path("out/paired.csv").is_file()
+    Path("out/compare_mine.png").write_bytes(b"a reader's own")
+    assert told(capsys, "-n a.pth -d photos -o out --device cpu --tta")[0] == 0
+    assert not sheet.exists() and not Path("out/paired.csv").exists()
+    assert Path("out/compare_mine.png").is_file() and Path("out/table.md").is_file()
+    # what was changed is somebody's own
+    assert told(capsys, both)[0] == 0
+    sheet.write_bytes(b"changed")
+    assert told(capsys, "-n a.pth -d photos -o out --device cpu")[0] == 0
+    assert sheet.is_file() and not Path("out/paired.csv").exists()
+    # of two folders of results: tables of a third run go, those of one of the two stay
+    assert told(capsys, "-n b.pth -d photos -o other --device cpu")[0] == 0
+    assert told(capsys, "-n x3.pth -d photos -o third --device cpu")[0] == 0
+    assert told(capsys, "--compare out other -o third")[0] == 0
+    assert [path.name for path in Path("third").iterdir() if path.is_file()] == ["paired.csv"]
+    assert told(capsys, "--compare out other -o other")[0] == 0
+    assert Path("other/table.md").is_file() and Path("other/paired.csv").is_file()
+    code, _, err = told(capsys, "--compare out other -d photos -o third")
+    assert code == 2 and "computes nothing; leave -d out" in err
+
+
+def test_the_help_lists_the_sets_of_every_task() -> None:
+    found = {}
+    for line in EPILOG.splitlines():
+        task, *names = line.split()[:1] + line.split()[1:] if line.startswith("  ") else [""]
+        if task in TASKS:
+            found |= dict.fromkeys(names, task)
+    assert found == {name: card(name).task for name in card_names()}
+
+
 def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--speed -n a.pth b.pth --size 16x24 8 --rounds 2 -o out --device cpu"
     code, out, err = told(capsys, words)
@@ -171,6 +209,21 @@ def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
         ("--compare a.pth b.pth -d photos --crops 30,2,13,4", "beyond p0, which has 40 x 32 pix"),
         ("--compare a.pth x3.pth -d photos", "A has photos x2, B has photos x3"),
         ("--speed -n a.pth --size 0", "expected pixels, as 64"),
+        ("--speed -n a.pth -d photos", "times models on random pictures and scores none; leave -d"),
+        ("--speed -n a.pth --check", "leave --check out"),
+        ("--speed -n a.pth --metrics niqe", "leave --metrics out"),
+        ("-n a.pth -d photos --rounds 3", "--rounds is for --speed"),
+        ("-n a.pth -d photos --most 3", "--most is for --compare"),
+        ("-n a.pth -d photos --task deblur", "--task deblur: a enlarges 2 times; give --task sr"),
+        ("-n plain.pth -d photos", "plain: nothing tells its task; give --task denoise (denoising"),
+        (
+            "-n plain.pth -d photos --task blur",
+            "expected one of sr, denoise, jpeg, real-denoise, deblur",
+        ),
+        (
+            "-n plain.pth -d photos --task deblur",
+            "photos: holds no pairs of pictures; expected two",
+        ),
         ("-n clean_noise25.pth -d photos --task sr", "expected one that enlarges"),
         ("-n a.pth -d photos --fp32 --dtype bf16", "contradict each other"),
     ],

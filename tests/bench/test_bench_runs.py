@@ -16,7 +16,7 @@ from small_models import tiny
 from restore.bench import cache as caching
 from restore.bench.cache import Cache, file_digest, model_digest, versions
 from restore.bench.memory_use import PeakMemory
-from restore.bench.protocols import Protocol, prepared, protocol_of
+from restore.bench.protocols import Protocol, prepared, protocol_of, read_for
 from restore.bench.results import read_results, write_results
 from restore.bench.runs import SetRun, Settings
 from restore.bench.scores import as_bytes, scored
@@ -42,7 +42,7 @@ def test_a_row_holds_what_the_network_scores(
     row, run = scored_set(model, protocol, pictures, tmp_path, keep=True)
     assert (run.from_cache, row.is_whole, row.failed) == (0, True, {})
     for picture, score in zip(pictures, row.pictures, strict=True):
-        pixels = read_picture(picture.gt).pixels
+        pixels = read_for(picture.gt, protocol)
         low, truth = prepared(pixels, None, protocol, picture.name)
         x = torch.from_numpy(low).permute(2, 0, 1)[None].contiguous()
         with torch.inference_mode():

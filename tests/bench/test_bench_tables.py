@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from bench_samples import row_of
 
-from restore.bench.protocols import Figure
+from restore.bench.compare import paired
+from restore.bench.protocols import Figure, protocol_of
 from restore.bench.results import compared, standard_error
-from restore.bench.tables import latex, markdown, screen_lines, write_tables
+from restore.bench.tables import latex, markdown, paired_lines, screen_lines, write_tables
 
 PSNR, SSIM = Figure("psnr", "y"), Figure("ssim", "y")
 
@@ -105,3 +106,19 @@ def test_csv_files_hold_every_picture_and_the_means(tmp_path: Path) -> None:
     assert means[0]["mean"] == "32.500000" and means[0]["published"] == "32.55"
     assert means[0]["ok"] == "False" and means[0]["difference"] == "-0.05"
     assert means[1]["figure"] == "ssim_y" and means[1]["published"] == ""
+
+
+def test_notes_of_several_lines_stay_comments() -> None:
+    row = row_of([30.0])
+    row.failed["p1"] = "cannot be read:\n50 % of it\r\nis missing"
+    lines = latex([row]).splitlines()
+    assert [line for line in lines if "is missing" in line] == [
+        "% Set5: p1 failed: cannot be read: 50 % of it is missing"
+    ]
+    assert all(line.startswith(("%", "\\")) or line.endswith("\\\\") for line in lines)
+
+
+def test_differences_that_round_to_zero_have_no_minus() -> None:
+    assert protocol_of(3, "sr", 4).figures[0].shown(-0.001) == "0.00"
+    a, b = row_of([30.0, 31.0]), row_of([29.9999999, 31.0], model="other")
+    assert "-0.000" not in "\n".join(paired_lines(paired(a, b)))

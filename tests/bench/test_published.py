@@ -59,7 +59,8 @@ def test_larger_scales_and_more_noise_score_less() -> None:
         ("006_CAR_DFWB_s126w7_SwinIR-M_jpeg10.pth", "LIVE1", 10, "psnr_b", 29.50, 2),
         ("006_colorCAR_DFWB_s126w7_SwinIR-M_jpeg40.pth", "LIVE1", 40, "psnr_b_rgb", 32.12, 2),
         ("CAR_CAT_q30.pth", "Classic5", 30, "ssim", 0.8964, 4),
-        ("Uformer_B.pth", "GoPro", None, "ssim", 0.967, 3),
+        ("Uformer_B.pth", "GoPro", None, "ssim_uniform", 0.967, 3),
+        ("Uformer_B.pth", "SIDD", 0, "ssim_volume_rgb", 0.960, 3),
     ],
 )
 def test_a_figure_is_found(key, dataset, level, metric, value, decimals) -> None:

@@ -22,6 +22,7 @@ CARDS = sorted(Path(card_files.__file__).parent.glob("*.yml"))
 WANTED = {
     *("Set5", "Set14", "BSD100", "Urban100", "Manga109", "Kodak24", "McMaster", "CBSD68", "BSD68"),
     *("Set12", "LIVE1", "classic5", "SIDD", "GoPro", "RealBlur", "DPDD", "DIV2K", "DF2K"),
+    "PolyU",
 }
 RNG = np.random.default_rng(7)
 PICTURES = {name: RNG.integers(0, 256, (27, 38, 3), np.uint8) for name in ("a", "b", "c")}
@@ -93,6 +94,27 @@ def test_names_need_not_be_exact(name: str, expected: str) -> None:
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"'Ubran100'; did you mean Urban100\? Known are Set5, "):
         card("Ubran100")
+    with pytest.raises(UsageError, match=r"did you mean Set5\? "):
+        card("Set6")
+
+
+def test_partners_of_names_alike(tmp_path: Path) -> None:
+    for name in ("img", "imgx2"):
+        save(tmp_path / "mine" / "HR" / f"{name}.png", PICTURES["a"])
+    low = restore.imresize(PICTURES["a"][:26, :38], 1 / 2)
+    folder = tmp_path / "mine" / "LR_bicubic" / "X2"
+    save(folder / "imgx2.png", low)
+    with pytest.raises(UsageError, match=r"imgx2.png: is the low-.* of both img.png and imgx2.png"):
+        find_set(tmp_path / "mine", scale=2)
+    for also in ("img", "imgx2x2"):
+        path = save(folder / f"{also}.png", low)
+        pictures = find_set(tmp_path / "mine", scale=2).pictures
+        assert len({picture.lq for picture in pictures if picture.lq}) == 2
+        path.unlink()
+    save(folder / "imgx2x2.png", low)
+    (folder / "imgx2.png").rename(folder / "imgx2x2.PNG")
+    with pytest.raises(UsageError, match="have one name; keep one of them"):
+        find_set(tmp_path / "mine", scale=2)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +205,7 @@ def test_an_empty_low_side_is_made_and_equal_names_are_told(tmp_path: Path) -> N
     (folder / "GT").mkdir()
     found = find_set(folder, scale=2)
     assert (found.convention, len(found.pictures)) == ("made", 1)
-    assert found.problems == ("left out: a.png; A.bmp has the same name",)
+    assert found.problems == ("left out: a.png; A.bmp has the same name but for case or suffix",)
 
 
 def test_unreadable_pictures_are_told(small_card: card_files.Card, tmp_path: Path) -> None:
@@ -214,7 +236,7 @@ def test_a_missing_set_is_told_with_what_to_do(tmp_path: Path) -> None:
 def test_the_command_lists_the_cards(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "cards"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 20
+    assert len(lines) == len(WANTED) + 2
     assert lines[1].split() == ["Set5", "sr", "5", "5", "not", "known"]
     assert cli.main(["data", "cards", "gopro"]) == 0
     shown = capsys.readouterr().out

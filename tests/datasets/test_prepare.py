@@ -62,6 +62,9 @@ def test_pictures_of_another_name_and_others(shared: Path, tmp_path: Path, capsy
     told = capsys.readouterr()
     assert "left out, as Set5 has no such picture: img_002_LR.png" in told.out
     assert "4 of 5 missing: bird, butterfly, head and 1 more" in told.err
+    assert "nothing was written" in told.err and not (tmp_path / "Set5").exists()
+    assert cli.main([*words, "--anyway"]) == 0
+    assert "4 of 5 missing" in capsys.readouterr().out
     assert (tmp_path / "Set5" / "HR" / "baby.png").is_file()
     # cut ones can make the cut convention only
     save(source / "img_002_HR.png", original[:508, :508])
@@ -113,6 +116,40 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, capsys) -> None:
     assert cli.main([*words, "--scales", "2"]) == 1
     assert "ax2.png: is there with other pixels and was left" in capsys.readouterr().err
     assert other.read_bytes() == before
+    assert files(tmp_path / "mine") == ["LR_bicubic/X2/ax2.png"]
+
+
+def test_all_is_checked_before_anything_is_written(tmp_path: Path, capsys) -> None:
+    save(tmp_path / "photos" / "a.png", picture(1))
+    (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    words = ["data", "prepare", "mine", "--from", str(tmp_path / "photos"), "-o", str(tmp_path)]
+    assert cli.main([*words, "--scales", "2"]) == 1
+    told = capsys.readouterr().err
+    assert "b.png" in told and "nothing was written to" in told
+    assert not (tmp_path / "mine").exists() and not (tmp_path / ".mine.unfinished").exists()
+
+
+def test_floats_are_refused_and_arrays_are_no_pictures_of_a_set(tmp_path: Path, capsys) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    values = picture(1).astype(np.float32) / 127.5
+    write_picture(photos / "a.tif", Picture(values), fmt="tiff")
+    np.save(photos / "b.npy", picture(2))
+    words = ["data", "prepare", "mine", "--from", str(photos), "-o", str(tmp_path)]
+    assert cli.main(words) == 1
+    told = capsys.readouterr()
+    assert "a.tif: holds floating-point values, from 0 to 2; a test set has" in told.err
+    assert "1 picture read" in told.out and "b.npy" not in told.err
+
+
+def test_names_that_differ_in_case_alone_are_told(tmp_path: Path, capsys) -> None:
+    save(tmp_path / "photos" / "A.png", picture(1))
+    save(tmp_path / "photos" / "a.png", picture(2))
+    if len(files(tmp_path / "photos")) == 1:
+        pytest.skip("this file system takes both names for one")
+    words = ["data", "prepare", "mine", "--from", str(tmp_path / "photos"), "-o", str(tmp_path)]
+    assert cli.main(words) == 1
+    assert "a.png: " in (told := capsys.readouterr().err) and "A.png was taken for a" in told
 
 
 def test_an_interrupted_run_goes_on(
@@ -133,11 +170,14 @@ def test_an_interrupted_run_goes_on(
 
     monkeypatch.setattr(module, "write_picture", stopped)
     assert cli.main(words) == 130
-    assert files(tmp_path / "mine") == ["HR/0.png", "HR/1.png", "LR_bicubic/X2/0x2.png"]
+    assert not (tmp_path / "mine").exists()
+    made = files(tmp_path / ".mine.unfinished")
+    assert made == ["HR/0.png", "HR/1.png", "LR_bicubic/X2/0x2.png"]
     monkeypatch.setattr(module, "write_picture", real)
     capsys.readouterr()
     assert cli.main(words[:-1]) == 0
-    assert "3 files written, 3 there already" in capsys.readouterr().out
+    assert "6 files written, 0 there already" in capsys.readouterr().out
+    assert not (tmp_path / ".mine.unfinished").exists()
     assert verify(find_set(tmp_path / "mine", scale=2)) == []
 
 
