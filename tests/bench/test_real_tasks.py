@@ -8,7 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bench_samples import draw, tiny
+from bench_samples import draw
+from small_models import tiny
 
 from restore import cli
 from restore.bench.cache import Cache
