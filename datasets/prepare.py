@@ -129,15 +129,15 @@ def prepare(
         card: None: nothing is compared, all are taken under their own names.
         recipe: what to make.
         progress: called after each picture is checked, and after each is made.
-
-    Raises:
-        OutputError: a file cannot be written.
     """
     outcome = Outcome()
     wanted = _checked(paths, card, recipe, outcome, progress)
     if outcome.failed:
         return outcome
-    outcome.written = write_files(_new_files(wanted, recipe, progress), recipe.folder)
+    try:
+        outcome.written = write_files(_new_files(wanted, recipe, progress), recipe.folder)
+    except (ImageError, OutputError) as error:
+        outcome.failed.append(str(error))
     return outcome
 
 

@@ -65,11 +65,7 @@ def _array(path: Path, name: str, loadmat: Callable[..., Any]) -> Blocks:
 
 
 def prepare_blocks(sides: list[Blocks], folder: Path, progress: Callable[[], None]) -> Outcome:
-    """Write every block of `read_blocks` as a PNG into folder/input and folder/target, or nothing.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
+    """Write each block of `read_blocks` as a PNG into folder/input and folder/target, or none."""
     outcome = Outcome()
     for target, block in _files(sides, folder):
         try:
@@ -80,7 +76,10 @@ def prepare_blocks(sides: list[Blocks], folder: Path, progress: Callable[[], Non
         return outcome
     outcome.unknown = 2 * sides[0].shape[0] * sides[0].shape[1]
     new = ((target, block, None) for target, block in _files(sides, folder) if not target.exists())
-    outcome.written = write_files(new, folder, progress)
+    try:
+        outcome.written = write_files(new, folder, progress)
+    except OutputError as error:
+        outcome.failed.append(str(error))
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from small_models import tiny
 
 from restore import cli
 from restore.bench import figures, runs
+from restore.bench.cache import file_digest
+from restore.bench.outputs import Outputs
 from restore.bench.published import Published
 from restore.bench.results import read_results
 from restore.commands.bench import EPILOG
@@ -146,28 +149,43 @@ def test_two_folders_of_results_are_compared(capsys: pytest.CaptureFixture[str])
 
 def test_files_of_an_earlier_run_do_not_stay(capsys: pytest.CaptureFixture[str]) -> None:
     """A table beside the statistics and sheets of other settings would be a mixture."""
-    both = "--compare a.pth b.pth -d photos -o out --device cpu"
-    assert told(capsys, both)[0] == 0
-    sheet = Path("out/compare_photos_x2.png")
-    assert sheet.is_file() and Path("out/paired.csv").is_file()
-    Path("out/compare_mine.png").write_bytes(b"a reader's own")
-    assert told(capsys, "-n a.pth -d photos -o out --device cpu --tta")[0] == 0
-    assert not sheet.exists() and not Path("out/paired.csv").exists()
-    assert Path("out/compare_mine.png").is_file() and Path("out/table.md").is_file()
-    # what was changed is somebody's own
-    assert told(capsys, both)[0] == 0
-    sheet.write_bytes(b"changed")
-    assert told(capsys, "-n a.pth -d photos -o out --device cpu")[0] == 0
-    assert sheet.is_file() and not Path("out/paired.csv").exists()
+    assert told(capsys, "--compare a.pth b.pth -d photos -o out --device cpu")[0] == 0
+    of_both = {"compare_photos_x2.png", "paired.csv"}
+    there = _names("out")
+    assert of_both < there
     # of two folders of results: tables of a third run go, those of one of the two stay
-    assert told(capsys, "-n b.pth -d photos -o other --device cpu")[0] == 0
-    assert told(capsys, "-n x3.pth -d photos -o third --device cpu")[0] == 0
-    assert told(capsys, "--compare out other -o third")[0] == 0
-    assert [path.name for path in Path("third").iterdir() if path.is_file()] == ["paired.csv"]
-    assert told(capsys, "--compare out other -o other")[0] == 0
-    assert Path("other/table.md").is_file() and Path("other/paired.csv").is_file()
-    code, _, err = told(capsys, "--compare out other -d photos -o third")
+    shutil.copytree("out", "third")
+    assert told(capsys, "--compare out out -o third")[0] == 0
+    assert {name for name in _names("third") if "compare" not in name} == {"paired.csv"}
+    code, _, err = told(capsys, "--compare out out -d photos -o third")
     assert code == 2 and "computes nothing; leave -d out" in err
+    assert told(capsys, "--compare out third -o out")[0] == 2  # third has no results any more
+    assert _names("out") == there
+    assert told(capsys, "-n a.pth -d photos -o out --device cpu")[0] == 0
+    assert _names("out") == there - of_both
+
+
+def _names(folder: str) -> set[str]:
+    return {path.name for path in Path(folder).iterdir() if path.is_file()}
+
+
+def test_files_that_were_changed_are_left(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    outputs = Outputs(folder)
+    outputs.begin()
+    for name in ("table.md", "paired.csv", "kept.csv"):
+        (folder / name).write_text(name)
+        outputs.add(folder / name)
+    (folder / "mine.csv").write_text("of no run")
+    (folder / "table.md").write_text("changed")
+    Outputs(folder).begin(keep=["kept.csv"])
+    assert _names("out") == {"table.md", "kept.csv", "mine.csv"}
+    # a list that names what lies elsewhere, or is damaged, removes nothing
+    digest = file_digest(tmp_path / "a.pth")
+    for content in (json.dumps({"../a.pth": digest}), "no list", "[1]"):
+        (folder / "cache" / "outputs.json").write_text(content)
+        Outputs(folder).begin()
+    assert (tmp_path / "a.pth").is_file()
 
 
 def test_the_help_lists_the_sets_of_every_task() -> None:

@@ -203,3 +203,12 @@ def test_a_picture_smaller_than_the_scale_is_told(tmp_path: Path, capsys) -> Non
     words = ["data", "prepare", "mine", "--from", str(tmp_path / "photos"), "-o", str(tmp_path)]
     assert cli.main([*words, "--scales", "4"]) == 1
     assert "scale=4 for an image of 3 x 9 pixels" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys) -> None:
+    save(tmp_path / "photos" / "a.png", picture(1))
+    (tmp_path / "out").write_bytes(b"a file")
+    words = ["data", "prepare", "mine", "--from", str(tmp_path / "photos")]
+    assert cli.main([*words, "-o", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().err
+    assert "cannot be written" in told and "nothing was written to" in told
