@@ -163,8 +163,8 @@ def test_native_outputs_in_bfloat16(
     ("path", "name", "tag"),
     [
         ("triton", "swinir_3", "b"),
-        pytest.param("triton", "swinir_1", "b", marks=pytest.mark.slow),
-        pytest.param("triton", "uformer_2", "b", marks=pytest.mark.slow),
+        pytest.param("triton", "swinir_1", "b", marks=SLOW),
+        pytest.param("triton", "uformer_2", "b", marks=SLOW),
     ],
 )
 def test_windows_that_are_one_program(
