@@ -24,6 +24,16 @@ def may_overwrite(before: nn.Module | None, block: nn.Module) -> bool:
     )
 
 
+def is_unseen(kind: type[nn.Module], module: nn.Module) -> bool:
+    """Whether a call of a module runs what its class says, and nobody keeps what it is given."""
+    return type(module) is kind and not (
+        "forward" in vars(module)
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or _has_any_global_hook()
+    )
+
+
 def _overwrites(module: nn.Module) -> bool:
     """Whether its `forward` is that of a class that has an `overwrite` to the same effect.
 

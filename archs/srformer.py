@@ -178,6 +178,7 @@ class PermutedAttention(IgnoresDerived):
             self.shift,
             num_heads=self.num_heads,
             scale=self.scale,
+            spare=True,
         )
         return project_dropping(x, self.proj, y, self.proj_drop, drop_path)
 
