@@ -128,14 +128,23 @@ class StripeAttention(IgnoresDerived):
         self.pos = PositionMlp(dim // 4 // 4, num_heads)
         self._table = Remembered()
 
-    def forward(self, qkv: Tensor, scale: float | None) -> Tensor:
-        """[B, H, W, 3, C] to [B, H, W, C]; H and W are multiples of the window's sides."""
+    def forward(self, qkv: Tensor, scale: float | None, spare: bool = False) -> Tensor:
+        """[B, H, W, 3, C] to [B, H, W, C]; H and W are multiples of the window's sides.
+
+        With `spare` the result may lie where the queries did.
+        """
         window = (self.window[0] or qkv.shape[1], self.window[1] or qkv.shape[2])
         table = self._table.get(
             position_tensors(self.pos), window, lambda: cast(Tensor, self.pos(window))
         )
         return window_attention(
-            qkv, table, window, self.shift, num_heads=self.num_heads, scale=scale
+            qkv,
+            table,
+            window,
+            self.shift,
+            num_heads=self.num_heads,
+            scale=scale,
+            spare=spare,
         )
 
 
@@ -179,8 +188,9 @@ class CrossAggregationBlock(IgnoresDerived):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the windows' sides."""
-        y = self._by_halves(x) if only_result(x) and self._has_halves() else self._aggregate(x)
-        x = project_onto(x, self.proj, y, self.proj_drop, self.drop_path)
+        aggregate = self._by_halves if only_result(x) and self._has_halves() else self._aggregate
+        # no name for what it gives, which would be kept
+        x = project_onto(x, self.proj, aggregate(x), self.proj_drop, self.drop_path)
         return add_branch(x, self.norm2, self.mlp, self.drop_path)
 
     def _aggregate(self, x: Tensor) -> Tensor:
@@ -219,7 +229,11 @@ class CrossAggregationBlock(IgnoresDerived):
     ) -> Tensor:
         norm = self.norm1
         qkv = norm_linear(x, norm.weight, norm.bias, weight, bias, norm.eps).unflatten(-1, (3, -1))
-        y, values = (z.permute(0, 3, 1, 2) for z in (attend(qkv, self.scale), qkv[:, :, :, 2]))
+        if plain(StripeAttention, attend):
+            attended = attend(qkv, self.scale, spare=True)
+        else:
+            attended = attend(qkv, self.scale)
+        y, values = (z.permute(0, 3, 1, 2) for z in (attended, qkv[:, :, :, 2]))
         chain: list[Layer] = [Kernel(kernel, kernel_bias, kernel.shape[0]), Added(y)]
         return run_layers(chain, values).permute(0, 2, 3, 1)
 

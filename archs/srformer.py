@@ -167,25 +167,28 @@ class PermutedAttention(Branch, IgnoresDerived):
 
     def run(self, x: Tensor, norm: Norm | None = None, residual: Tensor | None = None) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window. See `Branch`."""
+        q, kv, own = self._project(x, norm)
         y = permuted_attention(
-            *self._project(x, norm),
+            q,
+            kv,
             self.relative_position_bias_table,
             self.window_size,
             self.shift,
             num_heads=self.num_heads,
             scale=self.scale,
+            spare=own,
         )
         return project_onto(residual, self.proj, y, self.proj_drop)
 
-    def _project(self, x: Tensor, norm: Norm | None) -> tuple[Tensor, Tensor]:
-        """[B, H, W, C] to queries and to keys with values."""
+    def _project(self, x: Tensor, norm: Norm | None) -> tuple[Tensor, Tensor, bool]:
+        """[B, H, W, C] to queries, to keys with values, and whether nobody else can have those."""
         if not (plain(nn.Linear, self.q, self.kv) and plain(nn.LayerNorm, norm)):
             n = x if norm is None else norm(x)
-            return self.q(n), self.kv(n)
+            return self.q(n), self.kv(n), False
         norm_weight, norm_bias, eps = norm_weights(norm)
         both = norm_linear(x, norm_weight, norm_bias, *joined(self.q, self.kv), eps)
         q, kv = both.split([self.q.out_features, self.kv.out_features], dim=-1)
-        return q, kv
+        return q, kv, True
 
 
 class PermutedBlock(AttentionBlock):

@@ -30,7 +30,7 @@ from restore.kernels.native_windows import (
 from restore.kernels.precision import autocast_dtype
 from restore.kernels.reference import cells_of
 from restore.kernels.window_attention_branch_reference import Call
-from restore.kernels.windows import Size
+from restore.kernels.windows import Size, rolled
 
 
 def window_attention_branch(call: Call) -> Tensor:
@@ -145,6 +145,7 @@ def window_attention(
     num_heads: int,
     scale: float,
     windows: Tensor | None = None,
+    spare: bool = False,
 ) -> Tensor:
     """See `window_attention.window_attention`."""
     if wants_gradient(qkv, table):
@@ -155,7 +156,7 @@ def window_attention(
         )
     query, key, value = _adjacent(qkv).unbind(3)
     its, name = layout(window_size, shift), ("window", window_size)
-    return _attention(query, key, value, its, name, table, num_heads, scale, windows)
+    return _attention(query, key, value, its, name, table, num_heads, scale, windows, spare)
 
 
 def overlapping_attention(
@@ -175,13 +176,12 @@ def permuted_attention(
     shift: Size,
     num_heads: int,
     scale: float,
+    spare: bool,
 ) -> Tensor:
     """See `permuted_attention.permuted_attention`."""
-    if any(shift):
-        kv = torch.roll(kv, (-shift[0], -shift[1]), dims=(1, 2))
-    key, value = _adjacent(cells_of(kv)).unbind(3)
+    key, value = _adjacent(cells_of(rolled(kv, shift))).unbind(3)
     its, name = permuted_layout(window_size, shift), ("permuted", window_size)
-    return _attention(_adjacent(q), key, value, its, name, table, num_heads, scale)
+    return _attention(_adjacent(q), key, value, its, name, table, num_heads, scale, spare=spare)
 
 
 def _attention(
@@ -194,9 +194,18 @@ def _attention(
     num_heads: int,
     scale: float,
     windows: Tensor | None = None,
+    spare: bool = False,
 ) -> Tensor:
-    """Attention from [B, H, W, C] with adjacent channels to the same, in all windows or some."""
-    out = query.new_empty(query.shape, dtype=_result_dtype(query, None))
+    """Attention from [B, H, W, C] with adjacent channels to the same, in all windows or some.
+
+    With `spare` the result may lie where the queries did: those of some heads of a window are read
+    whole before anything is written, and nothing else reads or writes them.
+    """
+    dtype = _result_dtype(query, None)
+    if spare and windows is None and dtype == query.dtype:
+        out = query
+    else:
+        out = query.new_empty(query.shape, dtype=dtype)
     if windows is not None:
         out.zero_()
     maps = (query, key, value, out)

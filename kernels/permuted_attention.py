@@ -24,6 +24,7 @@ def permuted_attention(
     *,
     num_heads: int,
     scale: float | None = None,
+    spare: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     """Attend from pixels to cells, inside windows of a map that is rolled and rolled back after.
@@ -38,13 +39,15 @@ def permuted_attention(
     `windows.cell_shift_mask`), else 0.
 
     Args:
-        q: [B, H, W, C], heads before their channels. Floating point, any strides.
+        q: [B, H, W, C], heads before their channels. Floating point, any strides. Not changed but
+            with `spare`.
         kv: [B, H, W, C / 2], of each pixel C / 4 channels of a key before as many of a value.
         bias_table: [(wh - 1)(ww - 1), num_heads], in logits.
         window_size: wh rows and ww columns, both even; they divide H and W.
         shift: rows and columns by which the map is rolled up and left; each in 0 <= s < window.
         num_heads: divides C.
         scale: factor of the products; (C / num_heads) ** -0.5 if None.
+        spare: whether q is needed no more, so that its memory may hold the result.
         backend: see `dispatch.choose`.
 
     Returns:
@@ -71,7 +74,7 @@ def permuted_attention(
         from restore.kernels import native_ops
 
         return native_ops.permuted_attention(
-            q, kv, bias_table, window_size, shift, num_heads, scale
+            q, kv, bias_table, window_size, shift, num_heads, scale, spare
         )
     if path == "torch":
         from restore.kernels import permuted_attention_torch as fast

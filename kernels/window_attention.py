@@ -24,6 +24,7 @@ def window_attention(
     num_heads: int,
     scale: float | None = None,
     windows: Tensor | None = None,
+    spare: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     """Attend inside the windows of a map that is rolled by `shift` and rolled back after.
@@ -37,7 +38,8 @@ def window_attention(
 
     Args:
         qkv: [B, H, W, 3C], or [B, H, W, 3, C] with any strides (so that branches can pass halves
-            of the channels), q before k before v, heads before their channels. Floating point.
+            of the channels), q before k before v, heads before their channels. Floating point. Not
+            changed but with `spare`.
         bias_table: [(2 wh - 1)(2 ww - 1), num_heads], in logits.
         window_size: wh rows and ww columns; they divide H and W.
         shift: rows and columns by which the map is rolled up and left; each in 0 <= s < window.
@@ -46,6 +48,7 @@ def window_attention(
         windows: [K] int64, on qkv's device: the windows to compute, numbered as
             `windows.window_partition` does those of all images, none of them twice (which is not
             checked, as the numbers may be on a GPU); all if None.
+        spare: whether the queries are needed no more, so that their memory may hold the result.
         backend: see `dispatch.choose`.
 
     Returns:
@@ -76,7 +79,7 @@ def window_attention(
     if path == "native":
         from restore.kernels import native_ops
 
-        return native_ops.window_attention(*given, windows)
+        return native_ops.window_attention(*given, windows, spare)
     if path == "torch":
         from restore.kernels import window_attention_torch as fast
 

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from restore.archs._spec import InputRule
+
 RADIUS = 2  # of Blur
+ANY_SIZE = InputRule(multiple=1, minimum=1, align=1, halo=8)
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Fake:
     in_channels: int = 3
     align: int = 1
     halo: int = 8
+    rule: InputRule = ANY_SIZE
     dtype: torch.dtype = torch.float32
     name: str = "fake"
     arch: str = "Fake"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from _fake_models import Fake
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.memory import CASES, ask
+from restore.archs import ARCHS
+from restore.archs._spec import InputRule
+from restore.kernels import native_library
 from restore.upscaling import memory
 from restore.upscaling.memory import (
     Measured,
@@ -52,6 +57,45 @@ def test_others_are_scaled_from_the_nearest() -> None:
     # a larger tail is added: 64 channels in and out at 16 times the pixels, not 4 times
     assert peak_bytes(model(60, 4), 100, 50) == (3000 + 512 * (16 - 4)) * 5000 + 10**6
     assert peak_bytes(model(60, 1), 100, 50) == 3000 * 5000 + 10**6
+
+
+@pytest.mark.usefixtures("known")
+def test_what_a_picture_grows_to_counts() -> None:
+    rule = InputRule(multiple=128, minimum=128, align=128, halo=32)
+    assert peak_bytes(model(60, 2, rule=rule), 100, 130) == 3000 * 128 * 256 + 10**6
+
+
+def test_the_line_of_strips_is_for_the_native_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = (Measured(60, 2, 3000.0, 1e6, (1000.0, 2e6)),)
+    monkeypatch.setattr(memory, "measured", lambda: {"Known": entries})
+    monkeypatch.setattr(native_library, "loaded", lambda: (object(), ""))
+    in_strips, whole = 1000 * 5000 + 2 * 10**6, 3000 * 5000 + 10**6
+    assert peak_bytes(model(60, 2), 100, 50) == in_strips
+    # of what is enlarged only the picture is whole
+    assert peak_bytes(model(60, 4), 100, 50) == in_strips + 24 * (16 - 4) * 5000
+    assert peak_bytes(model(60, 2, device=torch.device("cuda")), 100, 50) == whole
+    doubled = model(60, 2, dtype=torch.float64)
+    assert peak_bytes(doubled, 100, 50) == 2 * 3000 * 5000 + 10**6
+    monkeypatch.setattr(native_library, "loaded", lambda: (None, "not built"))
+    assert peak_bytes(model(60, 2), 100, 50) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(native_library.loaded()[0] is None, reason="needs the native kernels")
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of other systems are other numbers")
+@pytest.mark.parametrize("side", [160, 224])
+@pytest.mark.parametrize(
+    "arch", sorted(name for name, its in memory.measured().items() if its[0].strips)
+)
+def test_estimates_on_a_cpu_lie_just_above_peaks(arch: str, side: int) -> None:
+    """Between the sizes that the lines were fitted through."""
+    case = CASES.get(arch, [{}])[0]
+    spec = next(spec for spec in ARCHS if spec.name == arch)
+    config = spec.config().replaced(case, "test")
+    rule, scale = spec.input_rule(config), spec.scale(config)
+    fake = Fake(arch=arch, scale=scale, config=dict(config), rule=rule)
+    peak = ask(arch, case, side, strips=True)["peak"]
+    assert peak <= peak_bytes(fake, side, side) <= 1.5 * peak
 
 
 def test_an_unknown_architecture_is_taken_for_a_large_one() -> None:

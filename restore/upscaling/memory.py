@@ -1,8 +1,9 @@
 """How much memory there is, how much a model needs, and the tile that follows from both.
 
 What a model needs is measured, not derived: `memory.json` holds, for configurations of each
-architecture, a straight line through measured peaks, written by `benchmarks/memory.py`. They are
-those of whole maps, as on a GPU; on a CPU, which runs much in strips, they are upper bounds.
+architecture, a straight line through measured peaks, written by `benchmarks/memory.py`: one of
+whole maps, as on a GPU, and one above the peaks of a CPU with the native kernels, which runs much
+in strips.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
+from restore.archs._blocks import round_up
 from restore.upscaling.tiling import aligned_tile, read_side
 
 if TYPE_CHECKING:
@@ -32,16 +34,21 @@ _LADDER = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 _UNKNOWN_VALUES = 64
 _UNKNOWN_EMBED_DIM = 180
 _TAIL_CHANNELS = 64  # of the Swin family's upsampling tails, in and out of a convolution
+_PICTURE_CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One measured configuration: peak = fixed + bytes_per_pixel * pixels, float32, one image."""
+    """One measured configuration: peak = fixed + bytes_per_pixel * pixels, float32, one image.
+
+    `strips` is the line of a CPU with the native kernels as these two numbers, where it is known.
+    """
 
     embed_dim: int
     scale: int
     bytes_per_pixel: float  # of the input
     fixed: float  # bytes
+    strips: tuple[float, float] | None = None
 
 
 def free_bytes(device: torch.device) -> int:
@@ -98,19 +105,31 @@ def peak_bytes(model: Model, height: int, width: int, batch: int = 1) -> int:
         by the ratio of `embed_dim` and with the tail's difference added where the scale is
         larger. For any other a number that is high on purpose.
     """
-    pixels = batch * height * width
+    multiple = model.rule.multiple  # that the input grows to
+    pixels = batch * round_up(height, multiple) * round_up(width, multiple)
     embed_dim = body_channels(model.config)
     nearest = _nearest(measured().get(model.arch, ()), embed_dim, model.scale)
     if nearest is None:
         per_pixel = 4.0 * _UNKNOWN_VALUES * embed_dim + _tail_bytes(model.scale)
         fixed = 0.0
     else:
-        more_tail = max(0.0, _tail_bytes(model.scale) - _tail_bytes(nearest.scale))
-        per_pixel = nearest.bytes_per_pixel * embed_dim / nearest.embed_dim + more_tail
-        fixed = nearest.fixed
+        strips = nearest.strips if _runs_in_strips(model) else None
+        slope, fixed = strips or (nearest.bytes_per_pixel, nearest.fixed)
+        # in strips only the result is whole
+        channels = _TAIL_CHANNELS if strips is None else _PICTURE_CHANNELS
+        more_tail = _tail_bytes(model.scale, channels) - _tail_bytes(nearest.scale, channels)
+        per_pixel = slope * embed_dim / nearest.embed_dim + max(0.0, more_tail)
     # half precision keeps the residual stream in float32, so nothing is taken off for it
     factor = 2 if model.dtype == torch.float64 else 1
     return int(fixed + per_pixel * pixels * factor)
+
+
+def _runs_in_strips(model: Model) -> bool:
+    """Whether the native kernels run, without which larger maps are whole."""
+    from restore.kernels.native_library import loaded
+
+    fits = model.device.type == "cpu" and model.dtype != torch.float64
+    return fits and loaded()[0] is not None
 
 
 def body_channels(config: Mapping[str, Any]) -> int:
@@ -156,7 +175,14 @@ def measured() -> dict[str, tuple[Measured, ...]]:
     archs = json.loads(file.read_text(encoding="utf-8"))["archs"]
     return {
         arch: tuple(
-            Measured(e["embed_dim"], e["scale"], e["bytes_per_pixel"], e["fixed"]) for e in entries
+            Measured(
+                e["embed_dim"],
+                e["scale"],
+                e["bytes_per_pixel"],
+                e["fixed"],
+                (e["strips"]["bytes_per_pixel"], e["strips"]["fixed"]) if "strips" in e else None,
+            )
+            for e in entries
         )
         for arch, entries in archs.items()
     }
@@ -175,9 +201,9 @@ def _ratio(a: float, b: float) -> float:
     return max(a, b) / min(a, b)
 
 
-def _tail_bytes(scale: int) -> float:
+def _tail_bytes(scale: int, channels: int = _TAIL_CHANNELS) -> float:
     """Per input pixel: a convolution's input and output at the enlarged size, float32."""
-    return 2.0 * 4 * _TAIL_CHANNELS * scale**2 if scale > 1 else 0.0
+    return 2.0 * 4 * channels * scale**2 if scale > 1 else 0.0
 
 
 def _control_groups(root: Path) -> list[Path]:

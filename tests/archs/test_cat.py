@@ -76,6 +76,23 @@ def test_a_hook_sees_the_values_and_what_it_gives_is_taken() -> None:
     assert not torch.allclose(expected, plain)
 
 
+def test_queries_that_a_hook_keeps_are_not_overwritten() -> None:
+    """Attention's result otherwise lies where they did."""
+    model, x = small("cat_4"), torch.rand(1, 3, 8, 8)
+    kept: list[Tensor] = []
+    copies: list[Tensor] = []
+
+    def keep(module: object, given: tuple[Tensor, ...]) -> None:
+        kept.append(given[0])
+        copies.append(given[0].clone())
+
+    attention = next(m for m in model.module.modules() if isinstance(m, StripeAttention))
+    attention.register_forward_pre_hook(keep)
+    with torch.inference_mode():
+        model(x)
+    assert torch.equal(kept[0], copies[0])
+
+
 @pytest.mark.parametrize(
     "put",
     [

@@ -628,3 +628,28 @@ def test_a_block_may_lie_where_its_map_did() -> None:
         got = case.run("native", spare=True)(x, *others)
         assert got.data_ptr() == x.data_ptr()
         assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("case", ATTENTIONS[:3], ids=str)
+def test_attention_may_lie_where_its_queries_did(case: core.Case) -> None:
+    qkv, table = core.inputs(case, torch.float32)
+    if torch.is_autocast_enabled("cpu"):
+        qkv = qkv.bfloat16()
+    before, sides = qkv.clone(), {"window_size": case.window, "shift": case.shift}
+    wanted = window_attention(qkv, table, num_heads=case.heads, **sides)
+    assert torch.equal(qkv, before)
+    got = window_attention(qkv, table, num_heads=case.heads, spare=True, **sides)
+    assert got.data_ptr() == qkv.data_ptr()
+    assert torch.equal(got, wanted)
+    others = got.shape[-1]
+    assert torch.equal(qkv[..., others:], before[..., others:])
+
+
+def test_attention_to_cells_may_lie_where_its_queries_did() -> None:
+    q, kv, table = normal((2, 8, 12, 16), (2, 8, 12, 8), (15, 2))
+    if torch.is_autocast_enabled("cpu"):
+        q = q.bfloat16()
+    wanted = permuted_attention(q, kv, table, (4, 6), (0, 3), num_heads=2)
+    got = permuted_attention(q, kv, table, (4, 6), (0, 3), num_heads=2, spare=True)
+    assert got.data_ptr() == q.data_ptr()
+    assert torch.equal(got, wanted)
