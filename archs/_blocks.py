@@ -12,14 +12,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from torch.utils.checkpoint import checkpoint
 
 from restore.archs._overwriting import may_overwrite
 from restore.archs._plain import plain, plain_sequence
+from restore.kernels.dispatch import is_transformed, takes_forward_derivatives
 from restore.kernels.position_table import position_table
 from restore.kernels.precision import full_precision
 from restore.kernels.windows import Size, counted_round, relative_offsets
 
+POSITION_EPS = 1e-5  # of the norms in a `PositionMlp`
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
 
 
@@ -49,7 +52,7 @@ class PositionMlp(nn.Module):
         """[(2 wh - 1)(2 ww - 1), num_heads]: biases of a window, in the order of its offsets."""
         tensors = position_tensors(self)
         if tensors is not None:
-            return position_table(tensors, window_size, eps=cast(float, self.pos1[0].eps))
+            return position_table(tensors, window_size, eps=POSITION_EPS)
         like = next(self.parameters())
         with full_precision(like):
             offsets = relative_offsets(window_size, like.device).to(like.dtype)
@@ -62,13 +65,18 @@ def position_tensors(pos: nn.Module) -> list[Tensor] | None:
     it, or a layer in it, has to be called."""
     if not plain(PositionMlp, pos):
         return None
-    first, *parts = pos.children()
-    if not plain(nn.Linear, first) or not all(
-        plain_sequence(part, nn.LayerNorm, nn.ReLU, nn.Linear) for part in parts
-    ):
+    layers: list[Any] = [pos.pos_proj]
+    for part in (pos.pos1, pos.pos2, pos.pos3):
+        if not plain_sequence(part, nn.LayerNorm, nn.ReLU, nn.Linear):
+            return None
+        norm, _, linear = cast(Any, part)
+        if norm.eps != POSITION_EPS:
+            return None
+        layers += norm, linear
+    tensors = [tensor for module in layers for tensor in (module.weight, module.bias)]
+    if not plain(nn.Linear, pos.pos_proj) or any(tensor is None for tensor in tensors):
         return None
-    layers = [first, *(part.get_submodule(k) for part in parts for k in ("0", "2"))]
-    return [cast(Tensor, p) for module in layers for p in (module.weight, module.bias)]
+    return cast("list[Tensor]", tensors)
 
 
 def body_conv(dim: int, resi_connection: str) -> nn.Module:
@@ -139,9 +147,10 @@ class Remembered:
     ) -> Tensor:
         """What `compute` gives for the present values of `parameters`, which depends on `size`.
 
-        Parameters that are None leave it open what it follows from: nothing is kept.
+        Parameters that are None leave it open what it follows from: nothing is kept. Neither is
+        it where values stand for something else: under a transform, a trace or a dispatch mode.
         """
-        if parameters is None:
+        if parameters is None or (not torch.compiler.is_compiling() and _stand_for_others()):
             return compute()
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             whole = all(isinstance(side, int) for side in size)  # and not left open by an export
@@ -161,6 +170,16 @@ class Remembered:
             newest = dict(list(results.items())[1 - self.sizes :])
             self._kept = values, {**newest, size: result}
         return result
+
+
+def _stand_for_others() -> bool:
+    """Whether tensors may be a batch's, have a tangent, be traced or have no values at all."""
+    return (
+        is_transformed()
+        or takes_forward_derivatives()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        or is_in_torch_dispatch_mode()
+    )
 
 
 def _same(one: list[Tensor], other: list[Tensor]) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.archs._plain import plain
-from restore.archs._strips import is_transformed
+from restore.kernels.dispatch import is_transformed
 from restore.kernels.precision import check_dtypes
 from restore.kernels.windows import check_pixels
 

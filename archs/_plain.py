@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
+from torch._C import _disabled_torch_function_impl
 from torch.nn.modules.module import _has_any_global_hook
 
 
@@ -16,7 +17,7 @@ def watched(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or "forward" in vars(module)
+        or any(name in module.__dict__ for name in CALLED)
     )
 
 
@@ -28,19 +29,21 @@ def plain(kind: type[nn.Module], *modules: object) -> bool:
     adapters come and go.
 
     Args:
-        kind: whose `forward` they have; subclasses that keep it, as parametrised modules do, are
-            plain too. Norms have a weight and are of the channels, a GELU is the exact one, and
-            convolutions keep the size of a map.
+        kind: how they are called; subclasses that change nothing of that, as parametrised modules
+            do, are plain too. A `forward` put in place of PyTorch's own in its class is seen.
+            Norms have a weight and are of the channels, a GELU is the exact one, linear layers have
+            ordinary tensors, and convolutions keep the size of a map.
         modules: what may be read; None stands for one that is left out.
     """
     if _has_any_global_hook():
         return False
-    forward, needs = kind.forward, NEEDS.get(kind)
+    forward, needs = FORWARDS.get(kind, kind.forward), NEEDS.get(kind)
     for module in modules:
         if module is None:
             continue
         # the type is asked, as wrappers of modules give the attributes of what is in them
-        if getattr(type(module), "forward", None) is not forward:
+        its = type(module)
+        if getattr(its, "forward", None) is not forward or its.__call__ is not CALL:
             return False
         if watched(module) or (needs is not None and not needs(module)):  # type: ignore[arg-type]
             return False
@@ -57,16 +60,44 @@ def plain_sequence(sequence: object, *kinds: type[nn.Module]) -> bool:
     )
 
 
+def _is_ordinary(weight: Tensor) -> bool:
+    """Whether it is multiplied as any tensor, not as its class says (quantised weights)."""
+    its = type(weight)
+    if its is nn.Parameter or its is Tensor:
+        return True
+    own = its.__torch_function__
+    return getattr(own, "__func__", own) in (TORCH_FUNCTION, _disabled_torch_function_impl)
+
+
 def _keeps_size(conv: nn.Conv2d) -> bool:
     """Whether weight, bias and groups are all that tells it from others."""
+    if type(conv)._conv_forward is not CONV_FORWARD:
+        return False
     same = tuple(side // 2 for side in conv.kernel_size)
     steps = (*conv.stride, *conv.dilation)
     return conv.padding_mode == "zeros" and conv.padding == same and set(steps) == {1}
 
 
+# what a call runs and an instance may have its own of
+CALLED = ("forward", "_conv_forward")
+CALL = nn.Module.__call__
+TORCH_FUNCTION = cast(Any, Tensor.__torch_function__).__func__  # of a class method
+CONV_FORWARD = nn.Conv2d._conv_forward
+
 NEEDS: dict[type[nn.Module], Callable[[Any], bool]] = {
     nn.LayerNorm: lambda norm: norm.elementwise_affine and len(norm.normalized_shape) == 1,
     nn.InstanceNorm1d: lambda norm: norm.affine and not norm.track_running_stats,
+    nn.Linear: lambda linear: _is_ordinary(linear.weight),
     nn.GELU: lambda gelu: gelu.approximate == "none",
     nn.Conv2d: _keeps_size,
 }
+
+STOCK: tuple[type[nn.Module], ...] = (
+    *NEEDS,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PixelShuffle,
+    nn.Dropout,
+    nn.Sequential,
+)
+FORWARDS: dict[type[nn.Module], Any] = {kind: kind.forward for kind in STOCK}  # when imported

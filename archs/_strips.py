@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 
 from restore.archs._blocks import as_tokens
 from restore.archs._plain import plain
+from restore.kernels.dispatch import is_transformed
 
 # [B, C, H, W] to [B, C', s H, s W]: nn.Conv2d of stride 1 that keeps the size, nn.PixelShuffle, one
 # of what is below, or what computes each row from that row alone
@@ -115,11 +115,6 @@ def only_result(x: Tensor) -> bool:
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed()
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return x.device.type == "cpu" and not (recorded or traced)
-
-
-def is_transformed() -> bool:
-    """Whether a transform of `torch.func` runs, such as vmap, where not all operators work."""
-    return maybe_current_level() is not None
 
 
 def known(layer: Layer) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, maybe_current_level, peek_interpreter_stack
 from torch.autograd import forward_ad
 
 Path = Literal["triton", "native", "torch", "reference"]
@@ -55,7 +56,20 @@ def torch_refuses(x: Tensor) -> str | None:
         return "float64 runs the definition itself"
     if takes_forward_derivatives():
         return "forward-mode derivatives are taken; PyTorch's fused product has none on a CPU"
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled() and _is_batched():
+        return "vmap runs; PyTorch's fused product has no gradients of biases in a batch"
     return None
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` runs, such as vmap, where not all operators work."""
+    return maybe_current_level() is not None
+
+
+def _is_batched() -> bool:
+    """Whether `torch.func.vmap` is the innermost transform."""
+    innermost = peek_interpreter_stack()
+    return innermost is not None and innermost.key() == TransformType.Vmap
 
 
 def takes_forward_derivatives() -> bool:

@@ -11,10 +11,9 @@ from pathlib import Path as FilePath
 
 import torch
 from torch import Tensor
-from torch._C._functorch import maybe_current_level
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from restore.kernels.dispatch import Path, takes_forward_derivatives
+from restore.kernels.dispatch import Path, is_transformed, takes_forward_derivatives
 from restore.kernels.native_calls import (
     Attention,
     AttentionGradients,
@@ -227,6 +226,6 @@ def native_refuses(x: Tensor, *others: Tensor | None, has_backward: bool = False
         return "an input needs a gradient; it has no backward"
     if takes_forward_derivatives():
         return "forward-mode derivatives are taken; it has none"
-    if is_in_torch_dispatch_mode() or maybe_current_level() is not None:
+    if is_in_torch_dispatch_mode() or is_transformed():
         return "a dispatch mode or a transform wants to see stock ops"
     return None
