@@ -38,12 +38,13 @@ def plain(kind: type[nn.Module], *modules: object) -> bool:
     if _has_any_global_hook():
         return False
     forward, needs = FORWARDS.get(kind, kind.forward), NEEDS.get(kind)
+    call = nn.Module.__call__  # which tracers replace for all
     for module in modules:
         if module is None:
             continue
         # the type is asked, as wrappers of modules give the attributes of what is in them
         its = type(module)
-        if getattr(its, "forward", None) is not forward or its.__call__ is not CALL:
+        if getattr(its, "forward", None) is not forward or its.__call__ is not call:
             return False
         if watched(module) or (needs is not None and not needs(module)):  # type: ignore[arg-type]
             return False
@@ -80,7 +81,6 @@ def _keeps_size(conv: nn.Conv2d) -> bool:
 
 # what a call runs and an instance may have its own of
 CALLED = ("forward", "_conv_forward")
-CALL = nn.Module.__call__
 TORCH_FUNCTION = cast(Any, Tensor.__torch_function__).__func__  # of a class method
 CONV_FORWARD = nn.Conv2d._conv_forward
 
