@@ -17,7 +17,18 @@ def watched(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or any(name in module.__dict__ for name in CALLED)
+        or not _is_own(module.forward, type(module).forward, module)
+    )
+
+
+def _is_own(method: Callable[..., object], function: object, module: nn.Module) -> bool:
+    """Whether a call of it runs a function of the class on the module.
+
+    Asked so, as a compiled network would not notice a new entry of `__dict__`.
+    """
+    return (
+        getattr(method, "__func__", None) is function
+        and getattr(method, "__self__", None) is module
     )
 
 
@@ -72,15 +83,13 @@ def _is_ordinary(weight: Tensor) -> bool:
 
 def _keeps_size(conv: nn.Conv2d) -> bool:
     """Whether weight, bias and groups are all that tells it from others."""
-    if type(conv)._conv_forward is not CONV_FORWARD:
+    if not _is_own(conv._conv_forward, CONV_FORWARD, conv):
         return False
     same = tuple(side // 2 for side in conv.kernel_size)
     steps = (*conv.stride, *conv.dilation)
     return conv.padding_mode == "zeros" and conv.padding == same and set(steps) == {1}
 
 
-# what a call runs and an instance may have its own of
-CALLED = ("forward", "_conv_forward")
 TORCH_FUNCTION = cast(Any, Tensor.__torch_function__).__func__  # of a class method
 CONV_FORWARD = nn.Conv2d._conv_forward
 

@@ -44,7 +44,8 @@ def category_attention(
         backend: see `dispatch.choose`.
 
     Returns:
-        [B, n, C], every token at its place, dtype and device of qkv.
+        [B, n, C], every token at its place, dtype and device of qkv. Gradients of gradients need
+        backend="reference" in float32: PyTorch's fused product has none.
 
     Raises:
         ValueError: a shape or the dtype of category does not fit; the message has both sides.

@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from restore.archs import ARCHS
 from restore.archs._blocks import PositionMlp
+from restore.archs._swin import SwinBlock
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of torch's own tracing
 every_arch = pytest.mark.parametrize("arch", [spec.name for spec in ARCHS])
@@ -239,3 +240,13 @@ def test_an_ensemble_has_gradients(arch: str) -> None:
         stacked = parameters[name].grad
         assert close(stacked[0], parameter.grad), name
         assert close(stacked[1], parameter.grad), name
+
+
+@torch.no_grad()
+def test_a_compiled_block_sees_a_forward_that_is_replaced_later() -> None:
+    block, x = SwinBlock(12, 2, 4, 2, 8).eval(), torch.rand(1, 8, 8, 12)
+    compiled = torch.compile(block, backend="eager")
+    before, layer = compiled(x), block.mlp.fc1
+    layer.forward = lambda y: 1.3 * nn.Linear.forward(layer, y)  # type: ignore[method-assign]
+    assert close(compiled(x), block(x))
+    assert off(block(x), before) > SINGLE
