@@ -100,11 +100,16 @@ def run_test(
 
 def score_lines(options: Options, scores: Sequence[Scores]) -> list[str]:
     """A table of means, one line a set."""
-    names = list(options.val.metrics)
+    from restore.training.validation import briefly
+
+    metrics = options.val.metrics
     width = max([len(each.name) for each in scores] + [3])
-    lines = [f"{'set':<{width}}  pictures" + "".join(f"  {name:>9}" for name in names)]
+    lines = [f"{'set':<{width}}  pictures" + "".join(f"  {name:>9}" for name in metrics)]
     for each in scores:
         means = each.means()
-        cells = "".join(f"  {means[n]:9.4f}" if n in means else f"  {'-':>9}" for n in names)
+        cells = "".join(
+            f"  {briefly(metric, means[name]) if name in means else '-':>9}"
+            for name, metric in metrics.items()
+        )
         lines.append(f"{each.name:<{width}}  {len(each.pictures):8d}{cells}")
     return [*lines, f"results/{options.name}/scores.csv"]

@@ -18,7 +18,15 @@ from restore.training.distributed import Processes
 from restore.training.experiment import results_folder
 from restore.training.options import Options
 from restore.training.scorable import check_scorable
-from restore.training.validation import Metrics, PictureSet, Scores, how_of, validate, write_scores
+from restore.training.validation import (
+    Metrics,
+    PictureSet,
+    Scores,
+    briefly,
+    how_of,
+    validate,
+    write_scores,
+)
 
 log = logging.getLogger("restore.training")
 
@@ -45,9 +53,10 @@ def test(options: Options, *, root: Path | None = None) -> list[Scores]:
         begun = time.perf_counter()
         found.append(_scored(options, model, name, pictures, metrics, folder))
         means = found[-1].means().items()
-        told = "  ".join(f"{metric} {value:.4f}" for metric, value in means)
+        metrics_of = options.val.metrics
+        told = "  ".join(f"{name} {briefly(metrics_of[name], value)}" for name, value in means)
         log.info("%s: %s  (%.1f s)", name, told, time.perf_counter() - begun)
-    write_scores(folder / "scores.csv", found)
+    write_scores(folder / "scores.csv", found, options.val.metrics)
     return found
 
 
