@@ -74,7 +74,7 @@ def run_test(
             say(line)
         return 0
     found = read(options, "test", say)
-    say(f"test {found.name}: {found.network_g.type}, {found.path.pretrain_network_g}")
+    say(f"test {found.name}: {found.network_g.type}")
     from restore.training.distributed import device_note
     from restore.training.testing import prepared, test
 
@@ -82,14 +82,14 @@ def run_test(
         say(f"note: {note}")
     if options.dry_run:
         with told_as_notes(say):
-            _, _, sets = prepared(replace(found, num_gpu=0))
+            _, _, sets = prepared(replace(found, num_gpu=0), say)
         for data in found.datasets_of("test") or found.datasets_of("val"):
             say(f"{data_line(data)}, {plural(len(sets[data.name]), 'picture')}")
         say("the weights fit the network, and all pictures are there")
         return 0
     try:
         with told_as_notes(say):
-            scores = test(found)
+            scores = test(found, tell=say)
     except OutputError as error:
         complain(f"restore test: {error}")
         return 1
