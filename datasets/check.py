@@ -72,12 +72,14 @@ class Report:
         test_pictures: that leakage was looked for, beyond those known by their pixels.
         aligned: pairs whose alignment could be told.
         findings: in the order of KINDS.
+        known: whether it was taken for a training set, and has nothing but gt of known test sets.
     """
 
     pictures: int
     test_pictures: int
     aligned: int
     findings: tuple[Finding, ...]
+    known: bool = False
 
     def count(self, kind: Kind) -> int:
         """Findings of a kind."""
@@ -162,13 +164,17 @@ def check_pairs(
     names = [str(pair.gt if isinstance(pair, Pair) else pair) for pair in pairs]
     prints = [one.print for one in seen]
     findings += _duplicates(names, prints, wanted.most_bits)
-    known = [(str(e), t) for e, t in zip(against, tests, strict=True) if isinstance(t, Fingerprint)]
-    findings += _leaks(names, prints, known, wanted)
+    others = [
+        (str(e), t) for e, t in zip(against, tests, strict=True) if isinstance(t, Fingerprint)
+    ]
+    findings += _leaks(names, prints, others, wanted)
+    digests = {None if one is None else one.sha256 for one in prints}
     return Report(
         sum(one.read for one in seen),
-        len(known),
+        len(others),
         sum(one.aligned for one in seen),
         tuple(sorted(findings, key=lambda finding: KINDS.index(finding.kind))),
+        wanted.training and bool(digests) and digests <= known_test_pictures().keys(),
     )
 
 

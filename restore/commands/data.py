@@ -260,6 +260,11 @@ def run_check(options: argparse.Namespace) -> bool:
             if len(sets) > 1:
                 show(f"{one.title}:")
             show(*report_lines(report, one.wanted, everything=options.all))
+            if report.known and options.opt is None:
+                show(
+                    f"all of {one.title} are pictures of known test sets: if it is one to test "
+                    "on, --test-set looks through it as such"
+                )
     if options.json:
         show(json.dumps({title: report.as_dict() for title, report in reports.items()}, indent=2))
     return any(report.findings for report in reports.values())

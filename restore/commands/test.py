@@ -74,7 +74,7 @@ def run_test(
             say(line)
         return 0
     found = read(options, "test", say)
-    say(f"test {found.name}: {found.network_g.type}, {found.path.pretrain_network_g}")
+    say(f"test {found.name}: {found.network_g.type}")
     from restore.training.distributed import device_note
     from restore.training.testing import prepared, test
 
@@ -82,14 +82,14 @@ def run_test(
         say(f"note: {note}")
     if options.dry_run:
         with told_as_notes(say):
-            _, _, sets = prepared(replace(found, num_gpu=0))
+            _, _, sets = prepared(replace(found, num_gpu=0), say)
         for data in found.datasets_of("test") or found.datasets_of("val"):
             say(f"{data_line(data)}, {plural(len(sets[data.name]), 'picture')}")
         say("the weights fit the network, and all pictures are there")
         return 0
     try:
         with told_as_notes(say):
-            scores = test(found)
+            scores = test(found, tell=say)
     except OutputError as error:
         complain(f"restore test: {error}")
         return 1
@@ -100,11 +100,16 @@ def run_test(
 
 def score_lines(options: Options, scores: Sequence[Scores]) -> list[str]:
     """A table of means, one line a set."""
-    names = list(options.val.metrics)
+    from restore.training.validation import briefly
+
+    metrics = options.val.metrics
     width = max([len(each.name) for each in scores] + [3])
-    lines = [f"{'set':<{width}}  pictures" + "".join(f"  {name:>9}" for name in names)]
+    lines = [f"{'set':<{width}}  pictures" + "".join(f"  {name:>9}" for name in metrics)]
     for each in scores:
         means = each.means()
-        cells = "".join(f"  {means[n]:9.4f}" if n in means else f"  {'-':>9}" for n in names)
+        cells = "".join(
+            f"  {briefly(metric, means[name]) if name in means else '-':>9}"
+            for name, metric in metrics.items()
+        )
         lines.append(f"{each.name:<{width}}  {len(each.pictures):8d}{cells}")
     return [*lines, f"results/{options.name}/scores.csv"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from restore.archs.unet_discriminator import UNetDiscriminatorSN
@@ -73,7 +74,7 @@ def build_discriminator(options: NetworkOptions) -> UNetDiscriminatorSN:
 
 def load_weights(
     network: nn.Module, path: Path, key: str | None, *, strict: bool, may_lack: bool = False
-) -> None:
+) -> str:
     """Put the weights of a file into a network.
 
     Args:
@@ -82,6 +83,9 @@ def load_weights(
         key: where they lie in it, such as "params_ema"; where it has none, "params" is taken.
         strict: every tensor has to fit; else those that do not keep the network's own values.
         may_lack: say nothing where the file lacks the key.
+
+    Returns:
+        Under which key they lay in it; "": it holds weights alone.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit.
@@ -112,3 +116,17 @@ def load_weights(
         kept = f"{len(own) - len(new)} of the network's {len(own)} tensors are the file's"
         warnings.warn(f"{path}: loaded in part: {kept}; {text}", PartlyLoadedWarning, stacklevel=2)
     network.load_state_dict(fitting)
+    return checkpoint.key
+
+
+def holds_another(path: Path, key: str, other: str) -> bool:
+    """Whether a weight file holds weights under both keys, and these differ.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    first, second = read_checkpoint(path, key), read_checkpoint(path, other)
+    if (first.key, second.key) != (key, other):
+        return False
+    a, b = first.state, second.state
+    return a.keys() != b.keys() or not all(torch.equal(a[name], b[name]) for name in a)

@@ -10,12 +10,15 @@ tb_logger/<name>/
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
+import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from restore.atomic import writing
 from restore.errors import OutputError, UsageError
@@ -30,6 +33,11 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 ARCHIVED = "_archived_"
+_PATIENCE = 10.0  # seconds that a run may take to end, which another one waits for
+
+
+class WaitingWarning(UserWarning):
+    """Another process holds the folder of a run, which waits a moment for it to end."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +170,32 @@ def _saved_something(folders: Folders) -> bool:
     return bool(state_files(folders.states)) or any(folders.models.glob("net_*.pth"))
 
 
+# what sole_user of this process holds
+_locks: weakref.WeakSet[TextIO] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """In a forked process: a lock is free only when all that have its file open closed it.
+
+    Readers of a run that was killed live on for some seconds.
+    """
+    for file in list(_locks):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def sole_user(folders: Folders, group: Processes) -> Iterator[None]:
     """Hold a run's folder for its processes, so that no second run of that name writes into it.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, and did not end within some seconds.
+
+    Warns:
+        WaitingWarning: another process holds it, and is waited for.
     """
     if fcntl is None or not group.is_first:
         yield
@@ -177,14 +205,29 @@ def sole_user(folders: Folders, group: Processes) -> Iterator[None]:
         path = folders.root.with_name(f".{folders.root.name}.lock")
         file = path.open("w")
     with file:
+        _locks.add(file)
+        _lock(file, folders.root)
+        yield
+
+
+def _lock(file: TextIO, root: Path) -> None:
+    end, told = time.monotonic() + _PATIENCE, False
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UsageError(
-                f"{folders.root}: another process trains there; wait for it, stop it, or choose "
-                "another name"
-            ) from None
-        yield
+            if time.monotonic() >= end:
+                raise UsageError(
+                    f"{root}: another process trains there; wait for it, stop it, or choose "
+                    "another name"
+                ) from None
+        else:
+            return
+        if not told:
+            text = f"{root}: another process trains there; waiting up to {_PATIENCE:.0f} s for it"
+            warnings.warn(f"{text} to end", WaitingWarning, stacklevel=1)
+            told = True
+        time.sleep(0.1)
 
 
 def check_room(folders: Folders, needed: int) -> None:

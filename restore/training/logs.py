@@ -19,9 +19,12 @@ from restore.training.experiment import Folders
 from restore.training.options import Options
 from restore.training.plots import Panel, draw
 from restore.training.tables import Table
-from restore.training.validation import Best, Scores
+from restore.training.validation import Best, Scores, briefly, exactly
 
 log = logging.getLogger("restore.training")
+
+# of the axes of scores: what moves less looks flat
+LEAST_SPAN = {"psnr": 0.01, "ssim": 1e-4, "lpips": 1e-4, "niqe": 1e-3}
 
 
 class Meter:
@@ -177,9 +180,11 @@ class Journal(Silence):
         parts = []
         for metric, value in scores.means().items():
             top, at = best.found[scores.name][metric]
-            parts.append(f"{metric} {value:.4f} (best {top:.4f} at {at:,})")
+            kind = best.kind(metric)
+            parts.append(f"{metric} {briefly(kind, value)} (best {briefly(kind, top)} at {at:,})")
+            cell = exactly(kind, value)
             self.val.add(
-                {"iter": iteration, "dataset": scores.name, "metric": metric, "value": value}
+                {"iter": iteration, "dataset": scores.name, "metric": metric, "value": cell}
             )
             self._on_board(f"metrics/{scores.name}/{metric}", value, iteration)
         told = "  ".join(parts) or "no metrics (val: metrics)"
@@ -192,14 +197,15 @@ class Journal(Silence):
         for dataset, metrics in best.found.items():
             for metric in metrics:
                 curve = self.val.points("value", dataset=dataset, metric=metric)
-                panels.append(Panel(f"{dataset}: {metric}", {metric: curve}))
+                least = LEAST_SPAN[best.kind(metric).type]
+                panels.append(Panel(f"{dataset}: {metric}", {metric: curve}, least_span=least))
         panels.append(Panel("learning rate", {"lr": self.train.points("lr")}))
         draw(self._folders.root / "curves.png", panels)
         page = [f"# {self._options.name}", "", *lines, "", "![curves](curves.png)", ""]
         if best.found:
             page += ["| set | metric | best | iteration |", "|-|-|-|-|"]
             page += [
-                f"| {dataset} | {metric} | {value:.4f} | {at:,} |"
+                f"| {dataset} | {metric} | {briefly(best.kind(metric), value)} | {at:,} |"
                 for dataset, metrics in best.found.items()
                 for metric, (value, at) in metrics.items()
             ]

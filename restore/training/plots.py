@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +19,7 @@ _WIDTH, _HEIGHT = 900, 300  # of a panel
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 20, 34, 34
 _COLOURS = ("#1f6fb2", "#c8501e", "#2e8b57", "#8a4fbf", "#b8860b", "#555555")
 _INK, _GRID = "#222222", "#dddddd"
+_LEAST_DECADES = 1e-3  # of a logarithmic axis
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,28 @@ class Panel:
         title: above it.
         curves: name to points.
         logarithmic: whether the vertical axis is; values have to be above 0.
+        least_span: of the vertical axis, where it is not logarithmic; 0: a tenth of the values.
     """
 
     title: str
     curves: Mapping[str, Points]
     logarithmic: bool = False
+    least_span: float = 0.0
 
 
 def draw(path: Path, panels: Sequence[Panel]) -> None:
-    """Draw panels one below the other; those without a point are left out.
+    """Draw panels one below the other; those without a point are left out, so are infinite values.
 
     Nothing is written where no panel has a point.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    shown = [panel for panel in panels if any(panel.curves.values())]
+    finite = [
+        replace(panel, curves={n: _finite(points) for n, points in panel.curves.items()})
+        for panel in panels
+    ]
+    shown = [panel for panel in finite if any(panel.curves.values())]
     if not shown:
         return
     picture = Image.new("RGB", (_WIDTH, _HEIGHT * len(shown)), "white")
@@ -56,16 +64,27 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         file.write(data.getvalue())
 
 
+def _finite(points: Points) -> Points:
+    return [point for point in points if math.isfinite(point[1])]
+
+
 def _draw_panel(pen: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
     font = ImageFont.load_default()
     points = [point for curve in panel.curves.values() for point in curve]
-    x_axis = _Axis([0, *(x for x, _ in points)], _LEFT, _WIDTH - _RIGHT, False)
-    y_axis = _Axis([y for _, y in points], top + _HEIGHT - _BOTTOM, top + _TOP, panel.logarithmic)
-    for value in y_axis.ticks():
+    x_axis = _Axis([0, *(x for x, _ in points)], _LEFT, _WIDTH - _RIGHT)
+    y_axis = _Axis(
+        [y for _, y in points],
+        top + _HEIGHT - _BOTTOM,
+        top + _TOP,
+        logarithmic=panel.logarithmic,
+        least_span=panel.least_span,
+    )
+    ticks = y_axis.ticks()
+    for value, label in zip(ticks, labels(ticks), strict=True):
         y = y_axis(value)
         pen.line([(_LEFT, y), (_WIDTH - _RIGHT, y)], fill=_GRID)
-        pen.text((_LEFT - 8, y), f"{value:.3g}", fill=_INK, font=font, anchor="rm")
-    for value in x_axis.ticks():
+        pen.text((_LEFT - 8, y), label, fill=_INK, font=font, anchor="rm")
+    for value in x_axis.ticks(least=1.0):
         x = x_axis(value)
         pen.text(
             (x, top + _HEIGHT - _BOTTOM + 8), f"{value:,.0f}", fill=_INK, font=font, anchor="mt"
@@ -83,18 +102,35 @@ def _draw_panel(pen: ImageDraw.ImageDraw, panel: Panel, top: int) -> None:
         pen.text((x, top + 10), name, fill=colour, font=font)
 
 
+def labels(ticks: Sequence[float]) -> list[str]:
+    """As few digits, 3 or more, as tell each tick from its neighbours, and where it is."""
+    gaps = [abs(b - a) for a, b in itertools.pairwise(ticks)]
+    near = [min(pair) for pair in zip([*gaps[:1], *gaps], [*gaps, *gaps[-1:]], strict=True)]
+    for digits in range(3, 17):
+        found = [f"{tick:.{digits}g}" for tick in ticks]
+        if all(abs(float(t) - v) <= g / 20 for t, v, g in zip(found, ticks, near, strict=False)):
+            break
+    return found
+
+
 class _Axis:
     """From values to pixels along one direction."""
 
     def __init__(
-        self, values: Sequence[float], start: float, end: float, logarithmic: bool
+        self,
+        values: Sequence[float],
+        start: float,
+        end: float,
+        *,
+        logarithmic: bool = False,
+        least_span: float = 0.0,
     ) -> None:
         self._log = logarithmic and min(values) > 0
         self._start, self._end = start, end
         low, high = self._to(min(values)), self._to(max(values))
-        if high - low < 1e-12 * max(1.0, abs(high)):
-            margin = 0.05 * max(abs(high), 1e-6)
-            low, high = low - margin, high + margin
+        least = _LEAST_DECADES if self._log else least_span or 0.1 * max(abs(high), 1e-6)
+        margin = max(0.0, least - (high - low)) / 2
+        low, high = low - margin, high + margin
         self._low, self._high = low, high
 
     def _to(self, value: float) -> float:
@@ -104,12 +140,12 @@ class _Axis:
         share = (self._to(value) - self._low) / (self._high - self._low)
         return self._start + share * (self._end - self._start)
 
-    def ticks(self) -> list[float]:
-        """Some round values; on a logarithmic axis evenly spread ones."""
+    def ticks(self, least: float = 0.0) -> list[float]:
+        """3 to 9 round values, at least so far apart; on a logarithmic axis 5, evenly spread."""
         if self._log:
             steps = [self._low + (self._high - self._low) * k / 4 for k in range(5)]
             return [10**step for step in steps]
-        rough = (self._high - self._low) / 5
+        rough = max(least, (self._high - self._low) / 8)
         size = 10.0 ** math.floor(math.log10(rough))
         size *= next(k for k in (1, 2, 5, 10) if k * size >= rough)
         first = math.ceil(self._low / size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,27 @@ from restore.datasets.build import validation_set
 from restore.datasets.validation import ValidationSet
 from restore.errors import UsageError
 from restore.model import Model
-from restore.training.building import build_generator, load_weights
+from restore.training.building import build_generator, holds_another, load_weights
 from restore.training.distributed import Processes
 from restore.training.experiment import results_folder
 from restore.training.options import Options
 from restore.training.scorable import check_scorable
-from restore.training.validation import Metrics, PictureSet, Scores, how_of, validate, write_scores
+from restore.training.validation import (
+    Metrics,
+    PictureSet,
+    Scores,
+    briefly,
+    how_of,
+    validate,
+    write_scores,
+)
 
 log = logging.getLogger("restore.training")
 
 
-def test(options: Options, *, root: Path | None = None) -> list[Scores]:
+def test(
+    options: Options, *, root: Path | None = None, tell: Callable[[str], None] = log.info
+) -> list[Scores]:
     """Score every test set of an option file.
 
     Writes results/<name>: scores.csv with every picture's, the log, and where save_img says so
@@ -32,27 +43,34 @@ def test(options: Options, *, root: Path | None = None) -> list[Scores]:
     Args:
         options: a whole option file; path: pretrain_network_g names the weights.
         root: where results/ stands; None: the current folder.
+        tell: is told which weights of the file are scored.
 
     Raises:
         UsageError: options that cannot be obeyed.
         CheckpointError: the weights cannot be read or do not fit.
         ImageError, OutputError: a picture cannot be read or written.
     """
-    model, metrics, sets = prepared(options)
+    model, metrics, sets = prepared(options, tell)
     folder = results_folder(options.name, root or Path())
     found = []
     for name, pictures in sets.items():
         begun = time.perf_counter()
         found.append(_scored(options, model, name, pictures, metrics, folder))
         means = found[-1].means().items()
-        told = "  ".join(f"{metric} {value:.4f}" for metric, value in means)
+        metrics_of = options.val.metrics
+        told = "  ".join(f"{name} {briefly(metrics_of[name], value)}" for name, value in means)
         log.info("%s: %s  (%.1f s)", name, told, time.perf_counter() - begun)
-    write_scores(folder / "scores.csv", found)
+    write_scores(folder / "scores.csv", found, options.val.metrics)
     return found
 
 
-def prepared(options: Options) -> tuple[Model, Metrics, dict[str, ValidationSet]]:
+def prepared(
+    options: Options, tell: Callable[[str], None]
+) -> tuple[Model, Metrics, dict[str, ValidationSet]]:
     """The network with its weights, the metrics and the sets by name; nothing is written.
+
+    Args:
+        options, tell: see `test`.
 
     Raises:
         UsageError, CheckpointError: see `test`.
@@ -60,14 +78,14 @@ def prepared(options: Options) -> tuple[Model, Metrics, dict[str, ValidationSet]
     sections = options.datasets_of("test") or options.datasets_of("val")
     if not sections:
         raise UsageError(f"{options.file}: datasets has no section for a test; add test_1")
-    model = _trained(options)
+    model = _trained(options, tell)
     metrics = Metrics(options.val.metrics)
     sets = {section.name: validation_set(section) for section in sections}
     check_scorable(options, sets)
     return model, metrics, sets
 
 
-def _trained(options: Options) -> Model:
+def _trained(options: Options, tell: Callable[[str], None]) -> Model:
     """The network with the weights that the file names, on the device, in eval mode."""
     path = options.path
     if path.pretrain_network_g is None:
@@ -76,7 +94,15 @@ def _trained(options: Options) -> Model:
             "pretrain_network_g"
         )
     model = build_generator(options.network_g, options.scale)
-    load_weights(model.module, path.pretrain_network_g, path.param_key_g, strict=path.strict_load_g)
+    file, asked = path.pretrain_network_g, path.param_key_g
+    key = load_weights(model.module, file, asked, strict=path.strict_load_g)
+    tell(f"weights: {key or 'the only ones'} of {file}")
+    averaged = "params_ema"
+    if key == "params" and not path.given("param_key_g") and holds_another(file, key, averaged):
+        tell(
+            f"note: it holds {averaged} too, which differ: path: param_key_g: {averaged} scores "
+            "those"
+        )
     model.module.eval()
     return model.to("cpu" if options.num_gpu == 0 else "auto")
 

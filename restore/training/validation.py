@@ -92,6 +92,16 @@ class Scores:
         return means
 
 
+def exactly(metric: MetricOptions, value: float) -> str:
+    """A score for files: PSNR, which is in dB, with 6 decimals, others with 8."""
+    return f"{value:.{6 if metric.type == 'psnr' else 8}f}"
+
+
+def briefly(metric: MetricOptions, value: float) -> str:
+    """A score for people: PSNR with 4 decimals, others with 6."""
+    return f"{value:.{4 if metric.type == 'psnr' else 6}f}"
+
+
 def restored(model: Model, lq: Tensor, how: How) -> Tensor:
     """Restore one picture: [1, C, h, w] in 0..1 to [C, h * s, w * s] on the CPU, not clamped."""
     # not inference_mode: what networks keep between calls has to serve training too
@@ -222,8 +232,16 @@ def _score(
     return values
 
 
-def write_scores(path: Path, scores: Sequence[Scores]) -> None:
-    """Write every picture's scores as CSV, with the means last; OutputError if it cannot."""
+def write_scores(
+    path: Path, scores: Sequence[Scores], options: Mapping[str, MetricOptions]
+) -> None:
+    """Write every picture's scores as CSV, with the means last; OutputError if it cannot.
+
+    Args:
+        path: of the file.
+        scores: of each set.
+        options: the metrics by name.
+    """
     metrics = list(dict.fromkeys(name for each in scores for name in each.means()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -231,7 +249,7 @@ def write_scores(path: Path, scores: Sequence[Scores]) -> None:
     for each in scores:
         rows = [*each.pictures.items(), ("mean", each.means())]
         for name, values in rows:
-            cells = [f"{values[metric]:.6f}" if metric in values else "" for metric in metrics]
+            cells = [exactly(options[m], values[m]) if m in values else "" for m in metrics]
             writer.writerow([each.name, name, *cells])
     with atomic_output(path) as file, writing(path):
         file.write(text.getvalue().encode())
@@ -250,6 +268,10 @@ class Best:
         for metric, value in scores.means().items():
             if metric not in best or self._is_better(metric, value, best[metric][0]):
                 best[metric] = (value, iteration)
+
+    def kind(self, metric: str) -> MetricOptions:
+        """The metric of a name; of one that only the state of a resumed run knows, a guess."""
+        return self.options.get(metric, MetricOptions(type="ssim"))
 
     def _is_better(self, metric: str, value: float, other: float) -> bool:
         options = self.options[metric]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from restore import cli, imresize
+from restore.datasets import check
 from restore.datasets.alignment import find_shift
 from restore.datasets.check import KINDS, Wanted, check_pairs
 from restore.datasets.fingerprints import BITS, alike, fingerprint, known_test_pictures
@@ -239,6 +240,23 @@ def test_the_command_tells_and_exits_by_what_it_found(
     assert told["counts"] == {**dict.fromkeys(KINDS, 0), "unpaired": 1}
     assert cli.main([*words, "--scale", "2", "-q"]) == 1
     assert capsys.readouterr().out == ""
+
+
+def test_a_test_set_that_is_taken_for_a_training_set_is_told_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = [save(tmp_path / f"{name}.png", photo(f"{name}.png")) for name in ("photo", "coffee")]
+    known = {pixel_digest(read_entry(entry)): f"Set {entry.path.name}" for entry in entries}
+    monkeypatch.setattr(check, "known_test_pictures", lambda: known)
+    words = ["data", "check", "--gt", str(tmp_path)]
+    assert cli.main(words) == 1
+    hint = f"all of {tmp_path} are pictures of known test sets: if it is one to test on, --test-set"
+    assert hint in capsys.readouterr().out
+    assert cli.main([*words, "--test-set"]) == 0
+    assert capsys.readouterr().out.endswith("nothing is wrong with it\n")
+    save(tmp_path / "mine.png", photo()[:100])
+    assert cli.main(words) == 1
+    assert "2  leak" in (out := capsys.readouterr().out) and "--test-set" not in out
 
 
 OPTIONS = """\

@@ -89,6 +89,36 @@ def test_a_training_and_a_test_of_it(capsys: pytest.CaptureFixture[str]) -> None
         assert picture.size == (48, 40)
 
 
+def test_a_test_tells_which_weights_it_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    forced = ["train:ema_decay=0.9", "logger:save_checkpoint_freq=3"]
+    assert cli.main(["train", "-opt", "run.yml", "--force_yml", *forced]) == 0
+    weights = "experiments/tiny/models/net_g_latest.pth"
+
+    def told(file: str, *more: str) -> list[str]:
+        capsys.readouterr()
+        words = ["test", "-opt", "run.yml", "--force_yml", f"path:pretrain_network_g={file}"]
+        assert cli.main([*words, *more]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    raw = told(weights)
+    assert raw[:3] == [
+        "test tiny: SwinIR",
+        f"weights: params of {weights}",
+        "note: it holds params_ema too, which differ: path: param_key_g: params_ema scores those",
+    ]
+    averaged = told(weights, "path:param_key_g=params_ema")
+    assert averaged[1] == f"weights: params_ema of {weights}"
+    assert not any("too, which differ" in line for line in averaged)
+    assert averaged[-2] != raw[-2]  # the scores
+    meant = told(weights, "path:param_key_g=params")
+    assert meant[2:] == raw[3:]
+    state = torch.load(weights, weights_only=True)["params"]
+    torch.save({"params": state, "params_ema": state}, "same.pth")
+    assert told("same.pth")[1:] == ["weights: params of same.pth", *raw[3:]]
+    torch.save(state, "bare.pth")
+    assert told("bare.pth")[1:] == ["weights: the only ones of bare.pth", *raw[3:]]
+
+
 def test_a_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "-opt", "run.yml"]) == 0
     words = ["train", "-opt", "run.yml", "--auto_resume", "--force_yml", "train:total_iter=4"]

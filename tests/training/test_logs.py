@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +15,15 @@ from PIL import Image
 from tiny_run import draw_pictures, tiny_options
 
 from restore.errors import OutputError, UsageError
-from restore.training import logs
+from restore.training import logs, plots
 from restore.training.experiment import folders_of
-from restore.training.logs import Meter
+from restore.training.logs import Journal, Meter
 from restore.training.loop import train
 from restore.training.option_checks import contradictions
 from restore.training.options import WandbOptions
 from restore.training.plots import Panel, draw
 from restore.training.tables import Table
+from restore.training.validation import Best
 
 
 def test_a_table_goes_on_where_the_run_does(tmp_path: Path) -> None:
@@ -77,6 +80,52 @@ def test_curves_of_any_kind_are_drawn(tmp_path: Path, points: list[tuple[float, 
         assert len(picture.getcolors(10**6) or ()) > 3
 
 
+@pytest.mark.parametrize(
+    ("values", "logarithmic", "least"),
+    [
+        ((32.9999, 33.0), False, 0.01),
+        ((0.95512, 0.95518), False, 1e-4),
+        ((33.0, 33.0), False, 0.01),
+        ((2e-4, 2e-4), False, 0.0),
+        ((0.03141, 0.03142), True, 0.0),
+        ((1e-50, 1.0), True, 0.0),
+    ],
+)
+def test_the_labels_of_an_axis_differ_and_stand_where_they_say(
+    values: tuple[float, float], logarithmic: bool, least: float
+) -> None:
+    axis = plots._Axis(values, 0, 300, logarithmic=logarithmic, least_span=least)
+    ticks = axis.ticks()
+    labels = plots.labels(ticks)
+    assert len(ticks) >= 3 and len(set(labels)) == len(labels)
+    assert max(map(len, labels)) <= 9
+    assert all(
+        abs(axis(float(text)) - axis(tick)) < 5 for text, tick in zip(labels, ticks, strict=True)
+    )
+    low, high = sorted((axis(values[0]), axis(values[1])))
+    assert 0 <= low <= high <= 300
+    if not logarithmic and least:
+        assert high - low == pytest.approx(300 * (values[1] - values[0]) / least)
+
+
+def test_an_axis_of_iterations_has_whole_ones() -> None:
+    assert plots._Axis([0, 2], 0, 800).ticks(least=1.0) == [0, 1, 2]
+    assert plots._Axis([0, 8000], 0, 800).ticks(least=1.0) == [k * 1000 for k in range(9)]
+
+
+def test_the_labels_of_an_axis_are_short_where_they_may_be() -> None:
+    assert plots.labels([32.0, 32.5, 33.0]) == ["32", "32.5", "33"]
+    assert plots.labels([0.955, 0.9555, 0.956]) == ["0.955", "0.9555", "0.956"]
+    assert plots.labels([1.0]) == ["1"] and plots.labels([]) == []
+
+
+def test_infinite_scores_are_left_out_of_the_curves(tmp_path: Path) -> None:
+    points = [(1, math.inf), (2, 30.0), (3, 31.0)]
+    draw(tmp_path / "all.png", [Panel("a", {"x": points})])
+    draw(tmp_path / "finite.png", [Panel("a", {"x": points[1:]})])
+    assert (tmp_path / "all.png").read_bytes() == (tmp_path / "finite.png").read_bytes()
+
+
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     draw(tmp_path / "curves.png", [Panel("none", {"y": []})])
     assert list(tmp_path.iterdir()) == []
@@ -93,7 +142,24 @@ def test_a_run_leaves_a_page_and_curves(tmp_path: Path) -> None:
         assert picture.size == (900, 4 * 300)
     assert (folder / "visualization" / "0" / "0_8.png").exists()
     (told,) = folder.glob("train_tiny_*.log")
-    assert "iter 8/8" in told.read_text()
+    assert "iter 8/8" in (text := told.read_text())
+    score = r"psnr \d+\.\d{4} \(best \d+\.\d{4} at \d\)  ssim -?\d\.\d{6} \(best -?\d\.\d{6} at"
+    assert re.search(score, text)
+    rows = (folder / "val.csv").read_text().splitlines()
+    assert rows[0] == "iter,dataset,metric,value"
+    assert re.fullmatch(r"4,same,psnr,\d+\.\d{6}", rows[1])
+    assert re.fullmatch(r"4,same,ssim,-?\d\.\d{8}", rows[2])
+
+
+def test_a_best_score_of_a_metric_that_the_file_no_longer_has_is_kept(tmp_path: Path) -> None:
+    options = tiny_options(tmp_path)
+    folders = folders_of("tiny", tmp_path)
+    folders.root.mkdir(parents=True)
+    journal = Journal(options, folders, 4)
+    journal.train.add({"iter": 5, "l_pix": 0.5, "lr": 1e-3})
+    journal.finish(Best({}, {"same": {"psnr": (30.0, 4)}}), [])
+    journal.close()
+    assert "| same | psnr | 30.000000 | 4 |" in (folders.root / "summary.md").read_text()
 
 
 @pytest.mark.parametrize(

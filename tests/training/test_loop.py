@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from tiny_run import NETWORK, changed, draw_pictures, tiny_options
 from torch import Tensor
 
 import restore
+from restore.datasets.cache import START_METHOD
 from restore.datasets.loader import ReaderLostError
 from restore.errors import CheckpointError, ImageError, OutputError, UsageError
 from restore.image_io import Picture, write_picture
+from restore.training import experiment, states
 from restore.training import run as run_module
-from restore.training import states
 from restore.training.distributed import Processes
 from restore.training.experiment import results_folder
 from restore.training.gan import GANTraining
@@ -40,6 +42,7 @@ from restore.training.train_options import GANOptions, LossOptions, OptimOptions
 from restore.training.watch import NonFiniteLossError
 
 LAST = 8
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,22 @@ def quiet() -> Iterator[None]:
     logger.disabled = True
     yield
     logger.disabled = False
+
+
+@pytest.fixture
+def unsignalled() -> Iterator[None]:
+    """A process that nobody told what to do with signals, however these tests were started.
+
+    Under nohup it would ignore SIGHUP, and a run then goes on.
+    """
+
+    def unheard(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"the run did not listen to {signal.Signals(number).name}")
+
+    before = {name: signal.signal(name, unheard) for name in SIGNALS}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
 
 
 @pytest.fixture
@@ -223,7 +242,8 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bits(
     assert list((tmp_path / "killed").rglob("*.part")) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.usefixtures("unsignalled")
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_saves_and_ends_the_run(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
 ) -> None:
@@ -244,7 +264,8 @@ def test_a_signal_saves_and_ends_the_run(
     assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "cut")) == []
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.usefixtures("unsignalled")
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_to_all_processes_of_a_run_saves_too(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: signal.Signals
 ) -> None:
@@ -268,6 +289,22 @@ def test_a_signal_to_all_processes_of_a_run_saves_too(
     ended = train(options, root=tmp_path / "cut")
     assert (ended.iteration, ended.finished, ended.signal) == (4, False, name)
     assert (tmp_path / "cut/experiments/tiny/training_states/4.state").exists()
+
+
+@pytest.mark.usefixtures("unsignalled")
+def test_a_closed_terminal_does_not_end_a_run_under_nohup(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    step = Training.step
+
+    def signalled(self: Training, batches: Any, number: int) -> dict[str, Tensor]:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return step(self, batches, number)
+
+    monkeypatch.setattr(Training, "step", signalled)
+    assert train(options, root=tmp_path).finished
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 @pytest.mark.slow  # PyTorch looks every 5 s
@@ -626,6 +663,7 @@ def test_two_runs_do_not_share_a_folder(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("fcntl")
+    monkeypatch.setattr(experiment, "_PATIENCE", 0.0)
     save = Run.save
 
     def meanwhile(self: Run) -> None:
@@ -635,6 +673,49 @@ def test_two_runs_do_not_share_a_folder(
 
     monkeypatch.setattr(Run, "save", meanwhile)
     train(options, root=tmp_path)
+
+
+@pytest.mark.skipif(START_METHOD != "fork", reason="processes inherit nothing here")
+def test_a_process_forked_from_a_killed_run_does_not_hold_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_PATIENCE", 0.0)
+    folders, group = experiment.folders_of("tiny", tmp_path), Processes(torch.device("cpu"))
+    context = multiprocessing.get_context("fork")
+    begun, over = context.Event(), context.Event()
+
+    def read() -> None:
+        begun.set()
+        over.wait(60)
+
+    reader = context.Process(target=read)
+    with experiment.sole_user(folders, group):
+        reader.start()
+        assert begun.wait(60)
+        with (
+            pytest.raises(UsageError, match="another process"),
+            experiment.sole_user(folders, group),
+        ):
+            pass
+    with experiment.sole_user(folders, group):
+        assert reader.is_alive()
+    over.set()
+    reader.join()
+
+
+def test_a_run_that_is_ending_is_waited_for(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    folders, group = experiment.folders_of("tiny", tmp_path), Processes(torch.device("cpu"))
+    with experiment.sole_user(folders, group):
+        pass
+    other = (tmp_path / "experiments/.tiny.lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)
+    timer = threading.Timer(0.3, other.close)
+    with pytest.warns(experiment.WaitingWarning, match="trains there; waiting up to 10 s"):
+        timer.start()
+        with experiment.sole_user(folders, group):
+            timer.join()
+    assert other.closed
 
 
 def test_accumulated_gradients_are_those_of_the_larger_batch(

@@ -150,10 +150,12 @@ def test_the_best_is_kept_by_metric() -> None:
 
 def test_scores_of_every_picture_are_written(tmp_path: Path) -> None:
     first = Scores("a", {"x": {"psnr": 30.0, "ssim": 0.5}, "y": {"psnr": 32.0, "ssim": 0.7}})
-    write_scores(tmp_path / "s.csv", [first, Scores("b", {"z": {"psnr": 1.0}})])
+    second = Scores("b", {"z": {"psnr": 1.0}})
+    kinds = {"psnr": MetricOptions(type="psnr"), "ssim": MetricOptions(type="ssim")}
+    write_scores(tmp_path / "s.csv", [first, second], kinds)
     rows = list(csv.reader((tmp_path / "s.csv").read_text().splitlines()))
     assert rows[0] == ["dataset", "picture", "psnr", "ssim"]
-    assert rows[3] == ["a", "mean", "31.000000", "0.600000"]
+    assert rows[3] == ["a", "mean", "31.000000", "0.60000000"]
     assert rows[5] == ["b", "mean", "1.000000", ""]
 
 
