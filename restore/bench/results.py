@@ -39,6 +39,8 @@ class ModelFacts:
         multiply_adds: for a result of 1280 x 720 pixels.
         dtype: of the arithmetic.
         device: its type and name.
+        param_key: under which the weights lay in their file, "" for none; None: not told.
+        other_keys: of other weights in that file.
     """
 
     name: str
@@ -51,6 +53,18 @@ class ModelFacts:
     multiply_adds: float
     dtype: str
     device: str
+    param_key: str | None = None
+    other_keys: tuple[str, ...] = ()
+
+    def weights(self) -> str:
+        """Which weights of the file these are, in words; "" where that is not told."""
+        if self.param_key is None:
+            return ""
+        words = f"weights under {self.param_key or 'no key'} of its file"
+        if self.other_keys:
+            more = " and ".join(self.other_keys)
+            words += f", which also has {more} (--param_key takes others)"
+        return words
 
 
 @dataclass(frozen=True)
@@ -260,8 +274,10 @@ def _row_of_json(content: Mapping[str, Any]) -> Row:
             if figure.key not in values:
                 raise ValueError(f"{picture['name']} has no {figure.key}")
         pictures.append(PictureScore(**{**picture, "values": values}))
+    facts = {**content["model"]}
+    facts["other_keys"] = tuple(facts.get("other_keys", ()))
     return Row(
-        model=ModelFacts(**content["model"]),
+        model=ModelFacts(**facts),
         dataset=content["dataset"],
         protocol=Protocol(**protocol),
         settings=content["settings"],

@@ -89,6 +89,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         found.append(f"{row.protocol.level_name}: {row.protocol.words()}")
+    found += [f"{row.model.name}: {told}" for row in rows if (told := row.model.weights())]
     for row in rows:
         found += row.notes
         tiled = sum(picture.tiles > 1 for picture in row.pictures)

@@ -27,6 +27,7 @@ DEFAULT_SIZES = ((64, 64), (128, 128))  # of inputs that --speed times
 OF_SCORING = {
     "dataset": "-d",
     "data_root": "--data-root",
+    "param_key": "--param_key",
     "task": "--task",
     "noise": "--noise",
     "quality": "--quality",
@@ -95,6 +96,12 @@ def bench_parser() -> Parser:
         "--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the sets"
     )
     add_settings(group)
+    group.add_argument(
+        "--param_key",
+        metavar="NAME",
+        help="which weights of files that hold several are scored, such as params (default: "
+        "params_ema before params)",
+    )
     _add_protocol(parser)
     group = parser.add_argument_group("computing")
     add_tiles(group)

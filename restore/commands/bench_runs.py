@@ -264,6 +264,7 @@ def _contenders(
                 dtype=dtype,
                 arch=options.arch,
                 config=dict(options.config),
+                param_key=options.param_key,
             )
 
         model = load_telling(options, loaded, say)

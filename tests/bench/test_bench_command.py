@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bench_samples import draw
 from small_models import tiny
 
@@ -90,6 +91,30 @@ def test_noise_of_the_files_name_or_as_asked(capsys: pytest.CaptureFixture[str])
     assert code == 0 and "clean_noise25, photos sigma 25" in out and "PSNR RGB" in out
     _, out, _ = told(capsys, f"{words} --noise 15 50")
     assert "sigma 15" in out and "sigma 50" in out and "sigma 25" not in out
+
+
+def test_the_weights_of_a_file_that_were_scored_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    states = [tiny(2, seed=seed).official_state_dict() for seed in (0, 1)]
+    torch.save({"params": states[0], "params_ema": states[1]}, "both.pth")
+    found = []
+    for words, key, other in (
+        ("", "params_ema", "params"),
+        (" --param_key params", "params", "params_ema"),
+    ):
+        code, out, err = told(capsys, f"-n both.pth -d photos -o out --device cpu{words}")
+        assert (code, err) == (0, "") and "from the cache" not in out
+        note = f"both: weights under {key} of its file, which also has {other} (--param_key"
+        assert note in out and note in Path("out/table.md").read_text()
+        row = read_results(Path("out"))[0]
+        assert (row.model.param_key, row.model.other_keys) == (key, (other,))
+        found.append(row.pictures[0].values["psnr_y"])
+    assert found[0] != found[1]
+    _, out, _ = told(capsys, "-n both.pth -d photos -o out --device cpu")
+    assert "(3 from the cache)" in out
+    code, _, err = told(capsys, "-n both.pth -d photos --param_key ema -o out --device cpu")
+    assert code == 2 and "has no weights under 'ema'; it has params_ema and params" in err
 
 
 def test_a_picture_that_fails_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
