@@ -128,7 +128,10 @@ class Row:
         failed: name to reason.
         published: by the figure's key.
         unpublished: why nothing stands there, in words.
-        notes: sentences: where the low side comes from, what is wrong with the set.
+        notes: sentences: what is wrong with the set.
+        low_side: where the low-quality pictures come from; "": as the protocol says.
+        made: low-quality pictures that were made, of a set that has files of the others.
+        left_out: pictures of a set of pairs that have no partner; they count in `count`.
     """
 
     model: ModelFacts
@@ -141,6 +144,9 @@ class Row:
     published: dict[str, Compared] = field(default_factory=dict)
     unpublished: str = ""
     notes: list[str] = field(default_factory=list)
+    low_side: str = ""
+    made: int = 0
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -287,6 +293,9 @@ def _row_of_json(content: Mapping[str, Any]) -> Row:
         published={key: Compared(**found) for key, found in content["published"].items()},
         unpublished=content["unpublished"],
         notes=content["notes"],
+        low_side=content.get("low_side", ""),
+        made=content.get("made", 0),
+        left_out=content.get("left_out", []),
     )
 
 

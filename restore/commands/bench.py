@@ -64,8 +64,8 @@ writes results.json, pictures.csv, means.csv, table.md and table.tex; pictures t
 in OUTPUT/cache, so a run that was stopped goes on where it was. docs/benchmarking.md has the
 protocols.
 
-exit codes: 0 all done; 1 some pictures failed, or --check found a figure that is not the published
-one; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
+exit codes: 0 all done; 1 some pictures failed or have no partner, or --check found a figure that is
+not the published one; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
 """
 
 
