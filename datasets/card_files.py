@@ -140,9 +140,9 @@ def card(name: str) -> Card:
     found = find_card(name)
     if found is None:
         near = nearest_card(name)
-        hint = f"did you mean {near}? " if near else ""
+        hint = f"did you mean {near}? Known" if near else "known"
         raise UsageError(
-            f"there is no card of a set {name!r}; {hint}Known are {', '.join(card_names())}; "
+            f"there is no card of a set {name!r}; {hint} are {', '.join(card_names())}; "
             "a folder of pictures needs no card"
         )
     return found
@@ -158,14 +158,21 @@ def nearest_card(name: str) -> str | None:
     """The card whose name resembles this one most, if any does.
 
     Of names that resemble it, the one with the fewest changes; of those, one as long: for Set6 that
-    is Set5 and not Set68.
+    is Set5 and not Set68; of those, a card's own name before its others, and in the order of
+    `card_names`: for Set99 that is Set14.
     """
     wanted = plain_name(name)
+    names = card_names()
     known = {plain: c.name for c in _cards() for plain in plain_names(c)}
     near = difflib.get_close_matches(wanted, known, n=len(known))
     best = min(
         near,
-        key=lambda plain: (_changes(wanted, plain), abs(len(plain) - len(wanted))),
+        key=lambda plain: (
+            _changes(wanted, plain),
+            abs(len(plain) - len(wanted)),
+            plain != plain_name(known[plain]),
+            names.index(known[plain]),
+        ),
         default=None,
     )
     return None if best is None else known[best]

@@ -9,30 +9,23 @@ Sets lie about in two forms, and this reads both and plain folders of pictures:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from restore.datasets.card_files import (
     Card,
     CardImage,
     card,
     card_names,
-    differs,
     find_card,
     plain_name,
     plain_names,
 )
-from restore.datasets.images import read_entry
-from restore.datasets.listing import Entry, pictures_in
-from restore.errors import ImageError, UsageError
+from restore.datasets.listing import pictures_in
+from restore.errors import UsageError
 from restore.image_io import PICTURE_SUFFIXES
-from restore.metrics import mod_crop
-from restore.resizing import imresize
 from restore.tasks import PAIRED
 
 __all__ = [
@@ -40,16 +33,12 @@ __all__ = [
     "CardImage",
     "FoundPicture",
     "FoundSet",
-    "Verified",
     "card",
     "card_names",
-    "compared_with_card",
     "find_set",
     "folder_of",
-    "verify",
 ]
 
-Array = NDArray[Any]
 Convention = Literal["HR/LR_bicubic", "GTmod/LRbic", "made", "gt", "pairs"]
 
 GT_FOLDERS = ("HR", "GT", "gt", "original")  # of whole pictures
@@ -84,7 +73,8 @@ class FoundSet:
             `restore.imresize` of gt cut to a multiple of the scale; "gt": none was wanted; "pairs":
             the set holds both sides, see `real_pairs`.
         scale: of lq; None where none was wanted.
-        problems: what is missing or too much, one sentence each; the pixels are `verify`'s.
+        problems: what is missing or too much, one sentence each; the pixels are `set_check`'s.
+        alone: pictures of a set of pairs that have no partner, and are left out.
     """
 
     name: str
@@ -94,18 +84,7 @@ class FoundSet:
     convention: Convention
     scale: int | None
     problems: tuple[str, ...]
-
-
-class Verified(NamedTuple):
-    """What comparing a set with its card told.
-
-    Attributes:
-        told: one sentence for each difference, and for what could not be compared.
-        unlike: those of them that say that scores are of other pictures than the card's.
-    """
-
-    told: list[str]
-    unlike: list[str]
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,14 +120,14 @@ def find_set(
         folder, known = folder_of(which, data_root), which
     layout = _layout(folder, known, scale if wants == "sr" else None)
     names = pictures_in(layout.gt, PICTURE_SUFFIXES)
-    taken, problems = _as_card_has(names, known)
+    taken, problems = _as_card_has(layout.gt, names, known)
     low = {} if layout.lq is None else _partners(layout.lq, [file for _, file in taken], scale)
     pictures = [FoundPicture(name, layout.gt / file, low.get(file)) for name, file in taken]
     if layout.lq is not None:
         alone = [picture.name for picture in pictures if picture.lq is None]
         if alone:
             problems.append(f"{layout.lq}: lacks {some(alone)}; made on the fly")
-    if wants == "gt" and (words := _cut_words(layout.gt)):
+    if wants == "gt" and (words := cut_words(layout.gt)):
         problems.append(words)
     return FoundSet(
         known.name if known else folder.resolve().name,
@@ -256,7 +235,7 @@ def _multiple(folder: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _cut_words(folder: Path) -> str | None:
+def cut_words(folder: Path) -> str | None:
     multiple = _multiple(folder)
     if not multiple:
         return None
@@ -264,16 +243,23 @@ def _cut_words(folder: Path) -> str | None:
 
 
 def _as_card_has(
-    files: Sequence[str], known: Card | None
+    folder: Path, files: Sequence[str], known: Card | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """(name, file) of the pictures to take, and what is missing or too much."""
     by_name: dict[str, str] = {}
     problems = []
     for file in files:
-        kept = by_name.setdefault(Path(file).stem.casefold(), file)
-        if kept != file:
-            # of such names a folder of many systems holds one alone
-            problems.append(f"left out: {file}; {kept} has the same name but for case or suffix")
+        name = Path(file).stem.casefold()
+        kept = by_name.setdefault(name, file)
+        if kept == file:
+            continue
+        if not _is_lossless(folder / kept) and _is_lossless(folder / file):
+            by_name[name], file, kept = file, kept, file
+            why = " and is lossless"
+        else:
+            why = ""
+        # of such names a folder of many systems holds one alone
+        problems.append(f"left out: {file}; {kept} has the same name but for case or suffix{why}")
     all_of_them = [(Path(file).stem, file) for file in by_name.values()]
     if known is None:
         return all_of_them, problems
@@ -303,95 +289,23 @@ def _as_card_has(
     return taken, problems
 
 
+def _is_lossless(path: Path) -> bool:
+    """Whether a file's format keeps every value, by its name, and of WebP by its chunks."""
+    if path.suffix.lower() != ".webp":
+        return path.suffix.lower() not in (".jpg", ".jpeg")
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    at = 12  # after RIFF, size, WEBP; each chunk has a name and a size, and an even length
+    while len(head := content[at : at + 8]) == 8:
+        if head[:4] in (b"VP8L", b"VP8 "):
+            return head[:4] == b"VP8L"
+        at += 8 + (int.from_bytes(head[4:], "little") + 1) // 2 * 2
+    return False
+
+
 def some(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def verify(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> list[str]:
-    """What of a set is not as its card has it: counts, names, sizes, pixels, and every lq.
-
-    Args:
-        found: the set; every picture of it is read.
-        progress: called after each picture.
-
-    Returns:
-        One sentence for each difference; none for a set whose figures can be compared.
-    """
-    return compared_with_card(found, progress=progress).told
-
-
-def compared_with_card(found: FoundSet, *, progress: Callable[[], None] = lambda: None) -> Verified:
-    """As `verify`, and which of it makes the pictures others than the card's.
-
-    Where a card holds neither size nor sha256 of a picture, nothing tells it from another.
-    """
-    unlike = []
-    if found.scale is None:
-        cut = {words for picture in found.pictures if (words := _cut_words(picture.gt.parent))}
-        unlike += [words for words in found.problems if words in cut]
-    told = list(found.problems)
-    unknown = 0
-    seen: dict[str, FoundPicture] = {}
-    for picture in found.pictures:
-        try:
-            gt = read_entry(Entry(picture.gt))
-            image = None
-            if found.card:
-                image = found.card.image(picture.name) or found.card.image_of(gt)
-            if image is None or (image.known(gt) is None and differs(image, gt) is None):
-                unknown += 1
-            different = list(_differences(picture, image, gt, found.scale))
-            told += different
-            if image is None and found.card and found.card.images:
-                different.append(f"{picture.gt}: {found.card.name} has no such picture")
-            elif image is not None and seen.setdefault(image.file, picture) is not picture:
-                different.append(f"{picture.gt}: is {image.file} once more")
-            unlike += different
-        except (ImageError, UsageError) as error:
-            told.append(str(error))
-            unlike.append(str(error))
-        progress()
-    if found.card and unknown:
-        told.append(
-            f"{unknown} of {len(found.pictures)} pictures could not be compared: the card of "
-            f"{found.card.name} holds no sha256 of them"
-        )
-    return Verified(told, unlike)
-
-
-def _differences(
-    picture: FoundPicture, image: CardImage | None, gt: Array, scale: int | None
-) -> Iterator[str]:
-    if image is not None and (words := differs(image, gt)):
-        yield f"{picture.gt}: {words}"
-    if picture.lq is not None and scale is not None:
-        words = low_differs(read_entry(Entry(picture.lq)), gt, scale)
-        if words:
-            yield f"{picture.lq}: {words}"
-
-
-def made_low(gt: Array, scale: int) -> Array:
-    """A picture [H, W, C] cut to a multiple of the scale and made smaller as MATLAB does it."""
-    return imresize(mod_crop(gt, scale), 1 / scale)
-
-
-def low_differs(lq: Array, gt: Array, scale: int) -> str | None:
-    """How a low-resolution picture differs from MATLAB's bicubic of gt, in words, if it does."""
-    expected = made_low(gt, scale)
-    if lq.shape[2] != expected.shape[2]:
-        # gray files as colour, or the other way round: the colours decide
-        lq, expected = (np.broadcast_to(x, (*x.shape[:2], 3)) for x in (lq, expected))
-    if lq.shape != expected.shape:
-        sizes = [f"{x.shape[1]}x{x.shape[0]}" for x in (lq, expected)]
-        return f"is {sizes[0]} pixels; 1/{scale} of the good picture is {sizes[1]}"
-    if lq.dtype != expected.dtype:
-        return f"is {lq.dtype}; the good picture is {expected.dtype}"
-    apart = np.abs(lq.astype(np.float64) - expected)
-    if not apart.any():
-        return None
-    return (
-        f"differs from MATLAB's bicubic in {np.mean(apart > 0):.1%} of its samples, by up to "
-        f"{apart.max():.4g}; scores on it are others than the papers'"
-    )

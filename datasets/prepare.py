@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from restore.atomic import atomic_output, writing
 from restore.datasets.card_files import Card, CardImage, differs, plain_name, plain_names
-from restore.datasets.cards import GT_FOLDERS, made_low, some
+from restore.datasets.cards import GT_FOLDERS, some
 from restore.datasets.images import read_entry
 from restore.datasets.listing import Entry, pictures_in
+from restore.datasets.set_check import made_low
 from restore.errors import ImageError, OutputError, UsageError
 from restore.image_io import PICTURE_SUFFIXES, Picture, write_picture
 from restore.metrics import mod_crop

@@ -49,13 +49,15 @@ def find_pairs(which: Card | Path, data_root: Path | None = None, *, asked: str 
         folder, known = which, find_card(which.resolve().name)
     else:
         folder, known = folder_of(which, data_root, asked), which
-    pictures, problems = _pairs(folder, known)
+    pictures, alone = _pairs(folder, known)
+    problems = [f"left out, without a partner: {some(alone)}"] if alone else []
     counts = {known.count, *known.parts.values()} - {None} if known else set()
     name = _name(folder, known)
     if known and counts and len(pictures) not in counts:
         expected = " or ".join(str(n) for n in sorted(n for n in counts if n))
         problems.append(f"{len(pictures)} pairs; {name} has {expected}")
-    return FoundSet(name, known, folder, tuple(pictures), "pairs", None, tuple(problems))
+    told = tuple(problems)
+    return FoundSet(name, known, folder, tuple(pictures), "pairs", None, told, tuple(alone))
 
 
 def _name(folder: Path, known: Card | None) -> str:
@@ -67,7 +69,7 @@ def _name(folder: Path, known: Card | None) -> str:
 
 
 def _pairs(folder: Path, known: Card | None) -> tuple[list[FoundPicture], list[str]]:
-    """The pairs of the first form that is there, and what is wrong with them."""
+    """The pairs of the first form that is there, and what of it has no partner."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     roots = [root for part in _PARTS if (root := folder / part).is_dir()]
@@ -75,8 +77,7 @@ def _pairs(folder: Path, known: Card | None) -> tuple[list[FoundPicture], list[s
         for root in roots:
             pictures, alone = form(root)
             if pictures:
-                problems = [f"left out, without a partner: {some(alone)}"] if alone else []
-                return pictures, problems
+                return pictures, alone
     name = known.name if known else folder.name
     blocks = [root for root in roots if (root / f"{SIDD_BLOCKS[0]}.mat").is_file()]
     if blocks:

@@ -41,6 +41,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     key: str  # under which the weights lay; "" if they lay bare
     config: Mapping[str, Any] = field(default_factory=dict)  # that a file of ours also holds
+    others: tuple[str, ...] = ()  # keys of other weights beside them
 
 
 def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
@@ -71,10 +72,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     if _is_safetensors(head) or (path.suffix == ".safetensors" and not _is_pytorch(head)):
         tensors, config = _read_safetensors(path)
         return unwrap(tensors, str(path), config)
-    content = _read_pickle(path)
-    if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-        content = {key: content[key]}
-    return unwrap(content, str(path), {})
+    return unwrap(_read_pickle(path), str(path), {}, key)
 
 
 def looks_like_weights(path: Path) -> bool:
@@ -183,25 +181,39 @@ def _no_weights(path: Path, reason: str) -> CheckpointError:
     )
 
 
-def unwrap(content: Any, source: str, config: Mapping[str, Any]) -> Checkpoint:
+def unwrap(
+    content: Any, source: str, config: Mapping[str, Any], wanted: str | None = None
+) -> Checkpoint:
     """Find the state dict in what a file held, and take off what trainers put around it.
+
+    Args:
+        content: of the file.
+        source: its name, for messages.
+        config: constructor values that it also holds.
+        wanted: key of the weights wanted, where there are several; see `read_checkpoint`.
 
     Raises:
         CheckpointError: there is no mapping of names to tensors in it.
     """
-    key, depth = "", 0
+    key, depth, others = "", 0, list[str]()
+    if wanted and isinstance(content, Mapping) and isinstance(content.get(wanted), Mapping):
+        others = [k for k in _weights_in(content) if k != wanted]
+        content, key, depth = content[wanted], wanted, 1
     while isinstance(content, Mapping):
         # before bare tensors: trainers keep step counters beside the weights
-        inside = [k for k in WRAPPERS if isinstance(content.get(k), Mapping)]
-        inner = next((k for k in inside if content[k]), inside[0] if inside else None)
+        inside = _weights_in(content) or [
+            k for k in WRAPPERS if isinstance(content.get(k), Mapping)
+        ]
+        inner = inside[0] if inside else None
         if inner is not None and depth < MOST_WRAPPERS:
+            others += [k for k in inside[1:] if k not in others]
             content, key, depth = content[inner], inner, depth + 1
             continue
         tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel counts here
         if tensors and all(isinstance(k, str) for k in tensors):
             state = without_prefixes({str(k): v for k, v in tensors.items()})
-            return Checkpoint(source, state, key, config)
+            return Checkpoint(source, state, key, config, tuple(others))
         break
     found = (
         f"keys {', '.join(repr(k) for k in list(content)[:5])}"
@@ -214,6 +226,11 @@ def unwrap(content: Any, source: str, config: Mapping[str, Any]) -> Checkpoint:
         f"{source}: holds no state dict: found {found}; expected tensors by name, bare or under "
         f"one of {', '.join(WRAPPERS)}"
     )
+
+
+def _weights_in(content: Mapping[Any, Any]) -> list[str]:
+    """The keys under which trainers put weights that a mapping has, the first to take first."""
+    return [k for k in WRAPPERS if isinstance(content.get(k), Mapping) and content[k]]
 
 
 def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -47,6 +47,7 @@ def load(
     arch: str | None = None,
     config: Mapping[str, Any] | None = None,
     scale: int | None = None,
+    param_key: str | None = None,
 ) -> Model:
     """Load weights of any known architecture; family and settings are read from the weights.
 
@@ -66,6 +67,8 @@ def load(
             name and shape fit, and the others, all in the tail, are drawn as the network draws
             them (torch.manual_seed makes them the same again): `Model.new_keys` names them, and
             pictures are useless until they are trained.
+        param_key: key of the weights to take, where the file holds several, such as "params";
+            None: those that papers report, "params_ema" before "params".
 
     Returns:
         The model, in eval mode.
@@ -74,7 +77,8 @@ def load(
         CheckpointError: missing, unreadable, not recognised, or not fitting; the message says
             which keys and shapes, and the nearest family.
         UsageError: no such device, dtype or arch, the network cannot be built for `scale`, or
-            `config` names no setting, has a value that it cannot have, or contradicts the weights.
+            `config` names no setting, has a value that it cannot have, or contradicts the weights,
+            or there is nothing under `param_key`.
 
     Warns:
         PrecisionWarning: fp16 was asked for and bf16 taken.
@@ -89,9 +93,10 @@ def load(
         )
     _check_settings(arch, config, scale)
     if isinstance(path_or_state_dict, Mapping):
-        checkpoint = unwrap(path_or_state_dict, "state dict", {})
+        checkpoint = unwrap(path_or_state_dict, "state dict", {}, param_key)
     else:
-        checkpoint = _found(path_or_state_dict)
+        checkpoint = _found(path_or_state_dict, param_key)
+    _check_key(checkpoint, param_key)
     name = Path(checkpoint.source).stem if checkpoint.source != "state dict" else "model"
     return _build(checkpoint, name, on, arithmetic, arch, config or {}, scale)
 
@@ -109,14 +114,23 @@ def _check_settings(arch: object, config: object, scale: object) -> None:
         raise UsageError(f"load: scale is {scale!r}; expected a whole number, or None")
 
 
-def _found(name: str | Path) -> Checkpoint:
+def _check_key(checkpoint: Checkpoint, wanted: str | None) -> None:
+    """UsageError where weights lie under another key than the one that was asked for."""
+    if wanted in (None, checkpoint.key):
+        return
+    there = [checkpoint.key, *checkpoint.others] if checkpoint.key else []
+    held = f"it has {' and '.join(there)}" if there else "its weights lie under no key"
+    raise UsageError(f"{checkpoint.source}: has no weights under {wanted!r}; {held}")
+
+
+def _found(name: str | Path, key: str | None) -> Checkpoint:
     """The content of the file of a name, or of the built-in model, where there is no such file."""
     if not os.path.lexists(name):
         if str(name) in builtin_names():
             return _read_builtin(str(name))
         if "\0" not in str(name):
             raise CheckpointError(f"{name}: no such file, and {no_builtin(str(name))}")
-    return read_checkpoint(name)
+    return read_checkpoint(name, key)
 
 
 def builtin_names() -> list[str]:
@@ -226,6 +240,7 @@ def _build(
         dtype=dtype,
         evidence=evidence,
         checkpoint_key=checkpoint.key,
+        other_keys=checkpoint.others,
         new_keys=new,
         patch_is_assumed=assumed,
     )

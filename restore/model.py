@@ -41,6 +41,7 @@ class Model:
             float32 and take products in half precision (torch.autocast).
         evidence: what told each part of the configuration, in sentences.
         checkpoint_key: key under which the weights lay in their file, "" if they lay bare.
+        other_keys: keys of other weights that the file holds beside them.
         new_keys: parameters that the file had no values for when it was loaded for another scale.
         patch_is_assumed: whether img_size, for which `save` makes masks, is a guess.
     """
@@ -55,6 +56,7 @@ class Model:
         dtype: torch.dtype = torch.float32,
         evidence: tuple[str, ...] = (),
         checkpoint_key: str = "",
+        other_keys: tuple[str, ...] = (),
         new_keys: tuple[str, ...] = (),
         patch_is_assumed: bool = False,
     ) -> None:
@@ -65,6 +67,7 @@ class Model:
         self.dtype = dtype
         self.evidence = evidence
         self.checkpoint_key = checkpoint_key
+        self.other_keys = other_keys
         self.new_keys = new_keys
         self.patch_is_assumed = patch_is_assumed
         self.rule = spec.input_rule(config)

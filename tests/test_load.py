@@ -593,3 +593,22 @@ def test_what_was_given_is_told_beside_what_was_read() -> None:
     model = load(tiny("swinir_1").state, device="cpu", config={"img_range": 255})
     assert "given, and counts before what was read: img_range 255" in model.evidence
     assert not any("given" in line for line in load(tiny("swinir_1").state).evidence)
+
+
+def test_of_several_weights_those_of_a_key_are_taken(tmp_path: Path) -> None:
+    case, path = tiny("swinir_1"), tmp_path / "both.pth"
+    doubled = {key: value * 2 for key, value in case.state.items()}
+    torch.save({"params": doubled, "params_ema": case.state, "mine": doubled}, path)
+    for wanted, key, others in (
+        (None, "params_ema", ("params",)),
+        ("params", "params", ("params_ema",)),
+        ("mine", "mine", ("params_ema", "params")),
+    ):
+        model = load(path, device="cpu", param_key=wanted)
+        assert (model.checkpoint_key, model.other_keys) == (key, others)
+        expected = case.state if key == "params_ema" else doubled
+        assert torch.equal(model.module.state_dict()["norm.weight"], expected["norm.weight"])
+    with pytest.raises(UsageError, match="no weights under 'ema'; it has params_ema and params"):
+        load(path, device="cpu", param_key="ema")
+    with pytest.raises(UsageError, match="its weights lie under no key"):
+        load(case.state, device="cpu", param_key="params")

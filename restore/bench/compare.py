@@ -104,6 +104,7 @@ def pictures_of_both(a: Row, b: Row) -> list[Both]:
 def made_otherwise(a: Row, b: Row) -> list[str]:
     """What of computing differs between two rows, one sentence for each; it hardly moves scores."""
     kinds = {
+        "key of the weights": (a.model.param_key, b.model.param_key),
         "arithmetic": (a.model.dtype, b.model.dtype),
         "device": (a.model.device, b.model.device),
         **{name: (a.settings.get(name), b.settings.get(name)) for name in ("threads", "versions")},
@@ -118,7 +119,7 @@ def made_otherwise(a: Row, b: Row) -> list[str]:
 def _words(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name} {each}" for name, each in value.items())
-    return str(value)
+    return "not told" if value is None else str(value) or "none"
 
 
 def paired(a: Row, b: Row) -> list[Paired]:

@@ -158,8 +158,12 @@ class Protocol:
             return "real noise" if self.task == "real-denoise" else "blur"
         return f"{_SIGN[self.task]}{self.level}"
 
-    def words(self) -> str:
-        """The protocol, in a sentence for the table."""
+    def words(self, low_side: str = "") -> str:
+        """The protocol, in a sentence for the table.
+
+        Args:
+            low_side: where the low-quality pictures of a set come from; "": as the task makes them.
+        """
         made = {
             "sr": "MATLAB's bicubic",
             "denoise": f"Gaussian noise, seed {NOISE_SEED} for each picture",
@@ -169,7 +173,7 @@ class Protocol:
         }[self.task]
         how = "as the authors' scripts do" if self.padding == "published" else "by reflection"
         parts = [
-            made,
+            low_side or made,
             f"{' and '.join(figure.title for figure in self.figures)}",
             f"border of {self.crop_border} cropped" if self.crop_border else "nothing cropped",
             f"pictures grown {how}",
@@ -180,7 +184,9 @@ class Protocol:
         return "; ".join(parts)
 
 
-def task_of(model: Model, asked: Task | None, of_sets: Collection[Task] = ()) -> Task:
+def task_of(
+    model: Model, asked: Task | None, of_sets: Collection[Task] = (), *, given: str = "--task"
+) -> Task:
     """The task to score a model in: what is asked for, else what it was published for.
 
     Where it was published for several, or nothing is known, the sets decide.
@@ -189,6 +195,7 @@ def task_of(model: Model, asked: Task | None, of_sets: Collection[Task] = ()) ->
         model: see above.
         asked: of the options.
         of_sets: what the cards of all the sets say.
+        given: option that asks for it, for messages: --noise and --quality do too.
 
     Raises:
         UsageError: a task that it cannot do, or nothing tells which.
@@ -200,20 +207,28 @@ def task_of(model: Model, asked: Task | None, of_sets: Collection[Task] = ()) ->
         )
     if asked is not None:
         if (asked == "sr") != (model.scale > 1):
+            what, instead = (f"--task {asked}", "give --task sr")
+            if given != "--task":
+                what, instead = f"{given} is for {asked}", f"leave {given} out"
             raise UsageError(
-                f"--task {asked}: {model.name} enlarges {model.scale} times; "
-                + ("expected one that enlarges" if asked == "sr" else "give --task sr")
+                f"{what}: {model.name} enlarges {model.scale} times; "
+                + ("expected one that enlarges" if asked == "sr" else instead)
             )
         return asked
     if model.scale > 1:
         return "sr"
     told = ", ".join(found.task for found in published_as(model.spec, model.config))
-    known = published_tasks(told) or tuple(task for task in TASKS if task != "sr")
+    published = published_tasks(told)
+    known = published or tuple(task for task in TASKS if task != "sr")
     fitting = [task for task in known if task in of_sets] or list(known)
     if len(fitting) == 1 or len(known) == 1:
         return fitting[0]
+    why = f"nothing tells its task: {model.variant} is what its settings look like, but it is no "
+    why += "published network"
+    if published:
+        why = "was published for several tasks"
     choice = " or ".join(f"--task {task} ({WORDS[task]})" for task in known)
-    raise UsageError(f"{model.name}: nothing tells its task; give {choice}")
+    raise UsageError(f"{model.name}: {why}; give {choice}")
 
 
 def levels_of(model: Model, task: Task, asked: Sequence[int]) -> tuple[int, ...]:

@@ -39,6 +39,8 @@ class ModelFacts:
         multiply_adds: for a result of 1280 x 720 pixels.
         dtype: of the arithmetic.
         device: its type and name.
+        param_key: under which the weights lay in their file, "" for none; None: not told.
+        other_keys: of other weights in that file.
     """
 
     name: str
@@ -51,6 +53,18 @@ class ModelFacts:
     multiply_adds: float
     dtype: str
     device: str
+    param_key: str | None = None
+    other_keys: tuple[str, ...] = ()
+
+    def weights(self) -> str:
+        """Which weights of the file these are, in words; "" where that is not told."""
+        if self.param_key is None:
+            return ""
+        words = f"weights under {self.param_key or 'no key'} of its file"
+        if self.other_keys:
+            more = " and ".join(self.other_keys)
+            words += f", which also has {more} (--param_key takes others)"
+        return words
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,10 @@ class Row:
         failed: name to reason.
         published: by the figure's key.
         unpublished: why nothing stands there, in words.
-        notes: sentences: where the low side comes from, what is wrong with the set.
+        notes: sentences: what is wrong with the set.
+        low_side: where the low-quality pictures come from; "": as the protocol says.
+        made: low-quality pictures that were made, of a set that has files of the others.
+        left_out: pictures of a set of pairs that have no partner; they count in `count`.
     """
 
     model: ModelFacts
@@ -127,6 +144,9 @@ class Row:
     published: dict[str, Compared] = field(default_factory=dict)
     unpublished: str = ""
     notes: list[str] = field(default_factory=list)
+    low_side: str = ""
+    made: int = 0
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -260,8 +280,10 @@ def _row_of_json(content: Mapping[str, Any]) -> Row:
             if figure.key not in values:
                 raise ValueError(f"{picture['name']} has no {figure.key}")
         pictures.append(PictureScore(**{**picture, "values": values}))
+    facts = {**content["model"]}
+    facts["other_keys"] = tuple(facts.get("other_keys", ()))
     return Row(
-        model=ModelFacts(**content["model"]),
+        model=ModelFacts(**facts),
         dataset=content["dataset"],
         protocol=Protocol(**protocol),
         settings=content["settings"],
@@ -271,6 +293,9 @@ def _row_of_json(content: Mapping[str, Any]) -> Row:
         published={key: Compared(**found) for key, found in content["published"].items()},
         unpublished=content["unpublished"],
         notes=content["notes"],
+        low_side=content.get("low_side", ""),
+        made=content.get("made", 0),
+        left_out=content.get("left_out", []),
     )
 
 

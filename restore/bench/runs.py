@@ -99,6 +99,8 @@ def contender(model: Model, source: str, name: str) -> Contender:
         multiply_adds=per_pixel * width * height / model.scale**2,
         dtype=dtype_name(model.dtype),
         device=device_name(model.device),
+        param_key=model.checkpoint_key,
+        other_keys=model.other_keys,
     )
     return Contender(model, facts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Literal
 from restore.bench.cache import Cache, file_digest, versions
 from restore.bench.protocols import Protocol
 from restore.datasets.card_files import find_card
-from restore.datasets.cards import FoundSet, card, compared_with_card, find_set, folder_of, some
+from restore.datasets.cards import GT_FOLDERS, FoundSet, card, find_set, folder_of, some
+from restore.datasets.listing import pictures_in
 from restore.datasets.real_pairs import find_pairs
+from restore.datasets.set_check import Verified, compared_with_card
 from restore.errors import ImageError, UsageError
+from restore.image_io import PICTURE_SUFFIXES
 from restore.tasks import PAIRED, Task
 
 
@@ -51,7 +55,10 @@ def _found_good(name: str, data_root: Path | None, protocol: Protocol) -> FoundS
         else:
             return find_set(known, data_root, scale=scale, wants=wants)
     if local:
-        return find_set(Path(name), scale=scale, wants=wants)
+        try:
+            return find_set(Path(name), scale=scale, wants=wants)
+        except UsageError as error:
+            raise UsageError(_in_its_place(Path(name), protocol) or str(error)) from error
     try:
         known = card(name)
     except UsageError as error:
@@ -59,6 +66,24 @@ def _found_good(name: str, data_root: Path | None, protocol: Protocol) -> FoundS
             return find_set(data_root / name, scale=scale, wants=wants)
         raise UsageError(f"-d {name}: no such folder; {error}") from error
     return find_set(known, data_root, scale=scale, wants=wants)
+
+
+def _in_its_place(folder: Path, protocol: Protocol) -> str:
+    """What a folder without good pictures of its own holds in folders, in words; "" for nothing."""
+    with contextlib.suppress(UsageError):
+        pictures_in(folder, PICTURE_SUFFIXES)
+        return ""  # something else is wrong with them
+    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    if any(path.name in GT_FOLDERS or path.name.startswith("GTmod") for path in below):
+        return ""
+    with contextlib.suppress(UsageError):
+        truth = find_pairs(folder).pictures[0].gt.parent
+        return (
+            f"-d {folder}: holds pairs, for --task {' or '.join(PAIRED)}; for {protocol.task} give "
+            f"the folder of good pictures alone, -d {truth}"
+        )
+    names = some([path.name for path in below])
+    return f"-d {folder}: holds no picture but folders ({names}); give one of them" if below else ""
 
 
 def _found_pairs(name: str, data_root: Path | None) -> FoundSet:
@@ -92,32 +117,53 @@ class Verdict:
     """A set beside its card.
 
     Attributes:
-        notes: where the low-quality side comes from, and what is not as the card has it.
+        notes: what is not as the card has it.
         unlike: why published figures are of other pictures; "" where nothing tells so.
+        low_side: where the low-resolution pictures come from; "": all as the protocol says.
+        made: how many of them were made, of a set that has files of the others.
     """
 
     notes: list[str]
     unlike: str
+    low_side: str
+    made: int
 
 
-def verdict_on(found: FoundSet, protocol: Protocol, cache: Cache) -> Verdict:
+def verdict_on(found: FoundSet, cache: Cache) -> Verdict:
     """Compare a set with its card.
 
     Pictures are read for it once, and again only when they or the card have changed.
     """
-    origin = {
-        "HR/LR_bicubic": "low-resolution pictures of the folder LR_bicubic",
-        "GTmod/LRbic": f"low-resolution pictures of the folder LRbicx{protocol.scale}",
-        "made": "low-resolution pictures made by restore.imresize",
-        "gt": "low-quality pictures made on the fly",
-        "pairs": "both sides from the set's files",
-    }[found.convention]
-    told, unlike = _compared(found, cache)
-    notes = [f"{found.name}: {origin}", *(f"{found.name}: {words}" for words in told)]
-    return Verdict(notes, _no_card(found) or (some(unlike) if unlike else ""))
+    verified = _compared(found, cache)
+    notes = [f"{found.name}: {words}" for words in verified.told]
+    unlike = _no_card(found) or (some(verified.unlike) if verified.unlike else "")
+    if found.scale is None:
+        return Verdict(notes, unlike, "", 0)
+    folders = dict.fromkeys(str(picture.lq.parent) for picture in found.pictures if picture.lq)
+    if not folders:
+        made = "low-resolution pictures made by restore.imresize, MATLAB's bicubic"
+        return Verdict(notes, unlike, made, 0)
+    words = f"low-resolution files of {' and '.join(folders)}"
+    if verified.apart is not None:
+        words += f" ({_apart_words(verified.apart)})"
+    alone = sum(picture.lq is None for picture in found.pictures)
+    if alone:
+        words += f", {alone} of {len(found.pictures)} made by restore.imresize"
+        notes.append(
+            f"{found.name} x{found.scale}: the mean is of a mixture: {alone} of "
+            f"{len(found.pictures)} low-resolution pictures were made here, the others are files"
+        )
+    return Verdict(notes, unlike, words, alone)
 
 
-def _compared(found: FoundSet, cache: Cache) -> tuple[list[str], list[str]]:
+def _apart_words(share: float) -> str:
+    if share == 0:
+        return "MATLAB's bicubic"
+    shown = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+    return f"differ from MATLAB's bicubic in {shown} of samples"
+
+
+def _compared(found: FoundSet, cache: Cache) -> Verified:
     files = [path for picture in found.pictures for path in (picture.gt, picture.lq) if path]
     try:
         digests = [[path.name, file_digest(path)] for path in files]
@@ -131,13 +177,13 @@ def _compared(found: FoundSet, cache: Cache) -> tuple[list[str], list[str]]:
         "scale": found.scale,
         "problems": list(found.problems),
         "code": versions()["code"],
+        "tells": list(Verified._fields),
     }
     kept = cache.find(key)
     if kept is None:
-        verified = compared_with_card(found)
-        kept = {"told": verified.told, "unlike": verified.unlike}
+        kept = compared_with_card(found)._asdict()
         cache.keep(key, kept)
-    return kept["told"], kept["unlike"]
+    return Verified(**kept)
 
 
 def _no_card(found: FoundSet) -> str:

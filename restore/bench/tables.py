@@ -38,6 +38,7 @@ def _figure_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 def _figure_cells(row: Row, figure: Figure) -> tuple[str, ...]:
     head = (row.model.name, row.dataset, row.protocol.level_name)
     count = f"{len(row.pictures)}" if row.is_whole else f"{len(row.pictures)} of {row.count}"
+    count += f" ({row.made} made)" if row.made else ""
     found = row.published.get(figure.key)
     beside = ("-", "") if found is None else (figure.shown(found.value), verdict(row, figure))
     return (*head, count, figure.title, mean_words(row, figure), *beside)
@@ -88,7 +89,9 @@ def notes(rows: Sequence[Row]) -> list[str]:
         "the loaded model"
     ]
     for row in rows:
-        found.append(f"{row.protocol.level_name}: {row.protocol.words()}")
+        words = row.protocol.words(row.low_side)
+        found.append(f"{row.dataset} {row.protocol.level_name}: {words}")
+    found += [f"{row.model.name}: {told}" for row in rows if (told := row.model.weights())]
     for row in rows:
         found += row.notes
         tiled = sum(picture.tiles > 1 for picture in row.pictures)
@@ -307,6 +310,8 @@ def _paper_cell(row: Row | None) -> str:
         return "-"
     figures = row.protocol.figures
     means = " / ".join(figure.shown(row.mean(figure)) for figure in figures)
+    if row.made:
+        means += f" ({row.made} of {row.count} low sides made)"
     if not row.is_whole:
         return f"{means} ({len(row.pictures)} of {row.count} pictures)"
     if not row.published:

@@ -27,6 +27,7 @@ DEFAULT_SIZES = ((64, 64), (128, 128))  # of inputs that --speed times
 OF_SCORING = {
     "dataset": "-d",
     "data_root": "--data-root",
+    "param_key": "--param_key",
     "task": "--task",
     "noise": "--noise",
     "quality": "--quality",
@@ -63,8 +64,8 @@ writes results.json, pictures.csv, means.csv, table.md and table.tex; pictures t
 in OUTPUT/cache, so a run that was stopped goes on where it was. docs/benchmarking.md has the
 protocols.
 
-exit codes: 0 all done; 1 some pictures failed, or --check found a figure that is not the published
-one; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
+exit codes: 0 all done; 1 some pictures failed or have no partner, or --check found a figure that is
+not the published one; 2 nothing was begun, because an argument cannot be obeyed; 130 interrupted
 """
 
 
@@ -95,6 +96,12 @@ def bench_parser() -> Parser:
         "--data-root", type=Path, metavar="DIR", help="folder that holds the folders of the sets"
     )
     add_settings(group)
+    group.add_argument(
+        "--param_key",
+        metavar="NAME",
+        help="which weights of files that hold several are scored, such as params (default: "
+        "params_ema before params)",
+    )
     _add_protocol(parser)
     group = parser.add_argument_group("computing")
     add_tiles(group)

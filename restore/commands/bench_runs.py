@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,10 @@ from restore.commands.bench import OF_SCORING, given_beside
 from restore.commands.computing import load_telling
 from restore.commands.screen import counted
 from restore.commands.text import plural
-from restore.datasets.cards import FoundSet
+from restore.datasets.cards import FoundSet, some
 from restore.errors import ImageError, UsageError
 from restore.image_io import read_picture
-from restore.loading import load
+from restore.loading import builtin_names, load, no_builtin
 from restore.padding import Padding
 from restore.tasks import Task
 
@@ -63,6 +64,7 @@ def score(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
 def compare(options: argparse.Namespace, say: Tell, complain: Tell) -> int:
     """Compare two models, or two folders of results; the exit code."""
     wishes = [crop_wish(text) for text in options.crops]
+    _refuse_missing(options.compare)
     kinds = [_holds_results(name) for name in options.compare]
     if any(kinds) and not all(kinds):
         model = options.compare[kinds.index(False)]
@@ -222,8 +224,10 @@ def _scored(
         )
         with counted(len(found.pictures), f"pictures of {label}", options.quiet) as n:
             row = run(label, found.pictures, n)
-        verdict = verdict_on(found, protocol, cache)
+        verdict = verdict_on(found, cache)
         row.notes += verdict.notes
+        row.low_side, row.made = verdict.low_side, verdict.made
+        row.left_out, row.count = list(found.alone), row.count + len(found.alone)
         add_published(row, each.model, found.name, verdict.unlike)
         rows.append(row)
         say(_row_line(row, run.from_cache))
@@ -241,10 +245,11 @@ def _row_line(row: Row, from_cache: int) -> str:
     means = ", ".join(
         f"{figure.title} {figure.shown(row.mean(figure))}" for figure in row.protocol.figures
     )
+    part = "" if row.is_whole else f"{len(row.pictures)} of "
     kept = f" ({from_cache} from the cache)" if from_cache else ""
     return (
         f"{row.model.name}, {row.dataset} {row.protocol.level_name}: "
-        f"{plural(len(row.pictures), 'picture')}{kept}: {means if row.pictures else 'none scored'}"
+        f"{part}{plural(row.count, 'picture')}{kept}: {means if row.pictures else 'none scored'}"
     )
 
 
@@ -264,6 +269,7 @@ def _contenders(
                 dtype=dtype,
                 arch=options.arch,
                 config=dict(options.config),
+                param_key=options.param_key,
             )
 
         model = load_telling(options, loaded, say)
@@ -286,7 +292,8 @@ def _protocols(
     told = {task_of_set(name) for name in options.dataset}
     # sets without a card, or of several tasks, decide nothing
     of_sets = [task for task in told if task is not None] if len(told) == 1 else []
-    task = task_of(model, cast("Task | None", options.task), of_sets)
+    given = "--noise" if options.noise else "--quality" if options.quality else "--task"
+    task = task_of(model, cast("Task | None", options.task), of_sets, given=given)
     return [
         protocol_of(
             model.in_channels,
@@ -318,6 +325,15 @@ def _sheets(
             say(f"note: no sheet of {a.dataset}: {error}")
 
 
+def _refuse_missing(names: Sequence[str]) -> None:
+    """UsageError for what is neither there nor a built-in model."""
+    for name in names:
+        if not os.path.lexists(name) and name not in builtin_names():
+            # nobody takes a path for the name of a built-in model
+            more = "" if {os.sep, "."} & set(name) else f", and {no_builtin(name)}"
+            raise UsageError(f"--compare: {name}: no such folder of results or model{more}")
+
+
 def _holds_results(name: str) -> bool:
     path = Path(name)
     return path.suffix == ".json" or (path / RESULTS).is_file() or path.is_dir()
@@ -345,6 +361,12 @@ def _code(options: argparse.Namespace, rows: Sequence[Row], complain: Tell) -> i
     ]
     if wrong:
         complain(f"failed, {plural(len(wrong), 'picture')}:")
+    wrong += [
+        f"{row.model.name}, {row.dataset} {row.protocol.level_name}: {len(row.left_out)} of "
+        f"{plural(row.count, 'picture')} left out, without a partner: {some(row.left_out)}"
+        for row in rows
+        if row.left_out
+    ]
     if options.check:
         wrong += [
             f"{row.model.name}, {row.dataset} {row.protocol.level_name}: {told}"

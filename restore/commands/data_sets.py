@@ -101,7 +101,11 @@ def run_cards(options: argparse.Namespace) -> None:
     """Show the cards."""
     from restore.datasets.card_files import card, card_names
 
-    cards = [card(name) for name in options.names or card_names()]
+    try:
+        cards = [card(name) for name in options.names or card_names()]
+    except UsageError as error:
+        others = len(options.names) > 1
+        raise UsageError(f"{error}{'; none is shown' if others else ''}") from error
     if options.json:
         show(json.dumps([card_facts(one) for one in cards], indent=2))
     elif options.names:

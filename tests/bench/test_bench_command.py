@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bench_samples import draw
 from small_models import tiny
 
@@ -19,13 +21,13 @@ from restore.bench.cache import file_digest
 from restore.bench.outputs import Outputs
 from restore.bench.published import Published
 from restore.bench.results import read_results
-from restore.commands.bench import EPILOG
+from restore.commands.bench import EPILOG, bench_parser
 from restore.datasets.card_files import CardImage, card, card_names
 from restore.datasets.images import pixel_digest
 from restore.image_io import Picture, read_picture, write_picture
 from restore.metrics import mod_crop
 from restore.resizing import imresize
-from restore.tasks import TASKS
+from restore.tasks import TASKS, WORDS
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,7 @@ def test_a_table_is_shown_and_written(capsys: pytest.CaptureFixture[str]) -> Non
     code, out, err = told(capsys, "-n a.pth b.pth -d photos -o out --device cpu")
     assert (code, err) == (0, "")
     assert "a, photos x2: 3 pictures: PSNR Y" in out
-    assert "photos: low-resolution pictures made by restore.imresize" in out
+    assert "photos x2: low-resolution pictures made by restore.imresize, MATLAB's bicubic; " in out
     assert sorted(path.name for path in Path("out").iterdir()) == [
         *("cache", "means.csv", "pictures.csv", "results.json", "table.md", "table.tex")
     ]
@@ -90,6 +92,30 @@ def test_noise_of_the_files_name_or_as_asked(capsys: pytest.CaptureFixture[str])
     assert code == 0 and "clean_noise25, photos sigma 25" in out and "PSNR RGB" in out
     _, out, _ = told(capsys, f"{words} --noise 15 50")
     assert "sigma 15" in out and "sigma 50" in out and "sigma 25" not in out
+
+
+def test_the_weights_of_a_file_that_were_scored_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    states = [tiny(2, seed=seed).official_state_dict() for seed in (0, 1)]
+    torch.save({"params": states[0], "params_ema": states[1]}, "both.pth")
+    found = []
+    for words, key, other in (
+        ("", "params_ema", "params"),
+        (" --param_key params", "params", "params_ema"),
+    ):
+        code, out, err = told(capsys, f"-n both.pth -d photos -o out --device cpu{words}")
+        assert (code, err) == (0, "") and "from the cache" not in out
+        note = f"both: weights under {key} of its file, which also has {other} (--param_key"
+        assert note in out and note in Path("out/table.md").read_text()
+        row = read_results(Path("out"))[0]
+        assert (row.model.param_key, row.model.other_keys) == (key, (other,))
+        found.append(row.pictures[0].values["psnr_y"])
+    assert found[0] != found[1]
+    _, out, _ = told(capsys, "-n both.pth -d photos -o out --device cpu")
+    assert "(3 from the cache)" in out
+    code, _, err = told(capsys, "-n both.pth -d photos --param_key ema -o out --device cpu")
+    assert code == 2 and "has no weights under 'ema'; it has params_ema and params" in err
 
 
 def test_a_picture_that_fails_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,12 +241,22 @@ def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
         ("-n a.pth -d photos nowhere", "-d nowhere: no such folder"),
         ("-n a.pth none.pth -d photos", "none.pth: no such file"),
         ("-n a.pth -d photos --tile 64", "--protocol papers takes pictures whole, and --tile"),
-        ("-n a.pth -d photos --noise 15", "--task denoise: a enlarges 2 times"),
+        (
+            "-n a.pth -d photos --noise 15",
+            "--noise is for denoise: a enlarges 2 times; leave",
+        ),
+        ("-n a.pth -d photos --quality 15", "--quality is for jpeg: a enlarges 2 times; leave"),
         ("-n a.pth -d photos --noise 15 --quality 10", "give one of them"),
         ("-n a.pth -d photos --noise 15 --task jpeg", "--noise is for denoise"),
         ("-n a.pth -d photos --crops 1,2,3,4", "--crops is for --compare"),
         ("--compare a.pth a.pth -d photos", "a.pth is both models"),
         ("--compare a.pth b.pth", "no set to compare them on"),
+        ("--compare out/A out/B", "out/A: no such folder of results or model\n"),
+        ("--compare a.pth none.pth -d photos", "none.pth: no such folder of results or model\n"),
+        (
+            "--compare swinir_x2 b.pth",
+            "swinir_x2: no such folder of results or model, and no bu",
+        ),
         ("--compare a.pth b.pth -n a.pth -d photos", "leave -n out"),
         ("--compare a.pth b.pth -d photos --crops 1,2", "--crops: is '1,2'"),
         ("--compare a.pth b.pth -d photos --crops P=1,2,3,4", "no such picture; there are p0"),
@@ -233,7 +269,10 @@ def test_models_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
         ("-n a.pth -d photos --rounds 3", "--rounds is for --speed"),
         ("-n a.pth -d photos --most 3", "--most is for --compare"),
         ("-n a.pth -d photos --task deblur", "--task deblur: a enlarges 2 times; give --task sr"),
-        ("-n plain.pth -d photos", "plain: nothing tells its task; give --task denoise (denoising"),
+        (
+            "-n plain.pth -d photos",
+            "plain: nothing tells its task: SwinIR-dim6 colour denoising is",
+        ),
         (
             "-n plain.pth -d photos --task blur",
             "expected one of sr, denoise, jpeg, real-denoise, deblur",
@@ -494,8 +533,13 @@ def test_a_measure_without_its_weights_is_refused(
 @pytest.mark.parametrize(
     ("high", "low", "name", "told_of"),
     [
-        ("HR", "LR_bicubic/X2", "p0x2.png", "of the folder LR_bicubic"),
-        ("GTmod2", "LRbicx2", "p0.png", "of the folder LRbicx2"),
+        (
+            "HR",
+            "LR_bicubic/X2",
+            "p0x2.png",
+            "mine x2: low-resolution files of mine/LR_bicubic/X2 (",
+        ),
+        ("GTmod2", "LRbicx2", "p0.png", "mine x2: low-resolution files of mine/LRbicx2 ("),
     ],
 )
 def test_a_sets_own_low_side_is_taken_and_verified(
@@ -508,13 +552,66 @@ def test_a_sets_own_low_side_is_taken_and_verified(
     write_picture(path, Picture(small), fmt="png")
     words = "-n a.pth -d mine -o out --device cpu"
     code, out, _ = told(capsys, words)
-    assert code == 0 and told_of in out and "differs" not in out
+    assert code == 0 and f"{told_of}MATLAB's bicubic); PSNR" in out and "differ" not in out
     right = read_results(Path("out"))[0].pictures[0].values
     write_picture(path, Picture(small // 2), fmt="png")
     for _ in range(2):  # also when it is known from the cache
         code, out, _ = told(capsys, words)
         assert code == 0 and f"{path}: differs from MATLAB's bicubic in" in out
+        assert f"{told_of}differ from MATLAB's bicubic in " in out
     assert read_results(Path("out"))[0].pictures[0].values != right
+
+
+def test_a_mean_over_files_and_made_pictures_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        truth = draw(Path(f"mine/HR/p{number}.png"), 32, 44)
+    low = Path("mine/LR_bicubic/X2/p1x2.png")
+    low.parent.mkdir(parents=True)
+    write_picture(low, Picture(read_picture(truth).pixels[::2, ::2].copy()), fmt="png")
+    code, out, _ = told(capsys, "-n a.pth -d mine -o out --device cpu")
+    assert code == 0 and "2 (1 made)" in out and "x2: MATLAB's bicubic" not in out
+    assert re.search(
+        r"mine x2: low-resolution files of mine/LR_bicubic/X2 \(differ from MATLAB's bicubic in "
+        r"[\d.]+% of samples\), 1 of 2 made by restore.imresize; PSNR Y",
+        out,
+    )
+    assert "mine x2: the mean is of a mixture: 1 of 2 low-resolution pictures were made" in out
+    assert "(1 of 2 low sides made)" in Path("out/table.md").read_text()
+    row = read_results(Path("out"))[0]
+    assert row.made == 1 and "1 of 2 made" in row.low_side
+
+
+def test_of_two_files_of_one_name_the_lossless_one_is_scored(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pixels = read_picture("photos/p0.png").pixels
+    write_picture("photos/p0.jpg", Picture(pixels), fmt="jpg")
+    write_picture("photos/p1.jpg", Picture(pixels), fmt="jpg")
+    Path("photos/p1.png").unlink()
+    write_picture("photos/p1.webp", Picture(pixels), fmt="webp", lossless=True)
+    write_picture("photos/p2.webp", Picture(pixels), fmt="webp", quality=90)
+    code, out, _ = told(capsys, "-n a.pth -d photos -o out --device cpu")
+    assert code == 0 and "left out: p0.jpg; p0.png has the same name but for case or suffix" in out
+    names = [Path(p.truth).name for p in read_results(Path("out"))[0].pictures]
+    assert names == ["p0.png", "p1.webp", "p2.png"]
+
+
+def test_a_folder_of_pairs_is_told_in_benchs_words(capsys: pytest.CaptureFixture[str]) -> None:
+    for side in ("input", "target"):
+        draw(Path(f"pairs/{side}/1.png"), 20, 24)
+        draw(Path(f"deep/{side}2/1.png"), 20, 24)
+    words = "-n plain.pth --task denoise -o out --device cpu -d"
+    code, _, err = told(capsys, f"{words} pairs")
+    assert code == 2 and "pairs: holds pairs, for --task real-denoise or deblur; for denoise" in err
+    assert "-d pairs/target" in err and "dataroot" not in err
+    code, _, err = told(capsys, f"{words} deep")
+    assert code == 2 and "dataroot" not in err
+    assert "-d deep: holds no picture but folders (input2, target2); give one of them" in err
+
+
+def test_the_help_names_all_tasks() -> None:
+    shown = " ".join(bench_parser().format_help().split())
+    assert all(f"{task}: {WORDS[task]}" in shown for task in TASKS)
 
 
 def test_tiles_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,10 @@ import yaml
 import restore
 from restore import cli
 from restore.datasets import card_files
-from restore.datasets.cards import card, card_names, find_set, verify
+from restore.datasets.card_files import nearest_card
+from restore.datasets.cards import card, card_names, find_set
 from restore.datasets.images import pixel_digest
+from restore.datasets.set_check import verify
 from restore.errors import UsageError
 from restore.image_io import Picture, write_picture
 
@@ -94,6 +96,10 @@ def test_names_need_not_be_exact(name: str, expected: str) -> None:
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"'Ubran100'; did you mean Urban100\? Known are Set5, "):
         card("Ubran100")
+    for name, near in (("Set99", "Set14"), ("Set4", "Set5"), ("Set67", "BSD68")):
+        assert nearest_card(name) == near
+    with pytest.raises(UsageError, match="'nonesuch'; known are Set5, "):
+        card("nonesuch")
     with pytest.raises(UsageError, match=r"did you mean Set5\? "):
         card("Set6")
 
@@ -244,5 +250,8 @@ def test_the_command_lists_the_cards(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["data", "cards", "set5", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["images"][0]["sha256"]["1"] == card("Set5").images[0].sha256[1]
+    assert cli.main(["data", "cards", "Set5", "nonesuch"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.rstrip().endswith("; none is shown")
     assert cli.main(["data", "cards", "Sett5"]) == 2
     assert "did you mean Set5?" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import pytest
 import restore
 from restore import cli
 from restore.datasets import prepare as module
-from restore.datasets.cards import card, find_set, verify
+from restore.datasets.cards import card, find_set
+from restore.datasets.set_check import verify
 from restore.image_io import Picture, read_picture, write_picture
 
 
