@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,13 +19,15 @@ from typing import TYPE_CHECKING, NoReturn
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
 from restore.commands.computing import check_arithmetic, load_telling
+from restore.commands.many_options import check_many, is_shared
 from restore.commands.parsing import given_setting
-from restore.commands.screen import Screen, complain, show
-from restore.commands.text import plural, summary_line
+from restore.commands.screen import Screen, complain, searching, show
+from restore.commands.text import plural
 from restore.errors import OutputError, RestoreError, UsageError
 
 if TYPE_CHECKING:
-    from restore.commands.batch import Batch, Outcome
+    from restore.batching.launch import Launch
+    from restore.commands.batch import Batch
     from restore.commands.files import Job
     from restore.model import Model
 
@@ -125,9 +126,11 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _upscale(options: argparse.Namespace) -> int:
-    from restore.commands.files import Naming, find_pictures, plan_jobs
+    from restore.batching.launch import Launch
+    from restore.commands.files import Naming, Plan, find_pictures, plan_jobs
 
-    screen = Screen(options.quiet, options.verbose)
+    launch = Launch.of()
+    screen = Screen(options.quiet, options.verbose, bars=launch.local_rank == 0)
     _check_together(options)
     if not options.output:
         raise UsageError("-o is empty; a variable that was never set?")
@@ -135,22 +138,37 @@ def _upscale(options: argparse.Namespace) -> int:
     inputs = [*options.inputs, *options.input]
     if not inputs:
         raise UsageError('no input; give pictures, folders or quoted patterns ("photos/*.png")')
-    found = find_pictures(inputs, recursive=options.recursive, output=output)
     is_folder = options.output.endswith(("/", os.sep))
     naming = Naming(output, options.suffix, options.ext, options.compare, is_folder)
-    jobs, left_out = plan_jobs(found.sources, naming)
-    if found.others:
-        screen.say(f"note: {plural(found.others, 'other file')} left out: not named like pictures")
-    for path in left_out:
-        screen.say(f"note: {path} is left out: it is the result of another picture here")
-    batch = _batch(options, jobs, screen)
+
+    def plan() -> Plan:
+        with searching(options.quiet) as count:
+            found = find_pictures(inputs, recursive=options.recursive, output=output, count=count)
+        jobs, left_out = plan_jobs(found.sources, naming)
+        if found.others:
+            others = plural(found.others, "other file")
+            screen.say(f"note: {others} left out: not named like pictures")
+        for path in left_out:
+            screen.say(f"note: {path} is left out: it is the result of another picture here")
+        return jobs
+
+    if is_shared(options, launch.count) and not options.dry_run:
+        from restore.commands.shared_run import run_shared
+
+        with screen:
+            batch = _batch(options, [], screen, launch)
+            return run_shared(batch, screen, naming, plan, options, launch)
+    jobs = plan()
+    batch = _batch(options, jobs, screen, launch)
     if options.dry_run:
         from restore.commands.dry_run import dry_run_lines
 
         show(*dry_run_lines(batch))
         return DONE if all(not job.problem for job in jobs) else SOME_FAILED
+    from restore.commands.many import run_alone
+
     with screen:
-        return _run(batch, screen, output)
+        return run_alone(batch, screen, output, options)
 
 
 def _check_together(options: argparse.Namespace) -> None:
@@ -158,6 +176,7 @@ def _check_together(options: argparse.Namespace) -> None:
     if options.model_name and options.model_path:
         raise UsageError("-n names a built-in model and --model_path a file; give one of them")
     check_arithmetic(options)
+    check_many(options)
     if options.quiet and options.verbose:
         raise UsageError("-q and -v contradict each other; give one")
     if options.padding == "published" and (options.tile not in ("auto", 0) or options.verify_tiles):
@@ -172,7 +191,9 @@ def _check_together(options: argparse.Namespace) -> None:
         raise UsageError(f"-n takes the name of a built-in model; for a file: --model_path {name}")
 
 
-def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batch:
+def _batch(
+    options: argparse.Namespace, jobs: Sequence[Job], screen: Screen, launch: Launch
+) -> Batch:
     import torch
 
     from restore.commands.batch import Batch, Settings
@@ -184,8 +205,15 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
         checked_outscale(options.outscale)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if launch.count > 1:
+        own = launch.device(options.device, torch.cuda.device_count())
+        if own != options.device:
+            torch.cuda.set_device(own)
+        options.device = own
     model = _model(options, screen)
-    screen.say(f"model: {model.name} ({model.variant}), {dtype_name(model.dtype)}, {model.device}")
+    if launch.rank == 0:
+        what = f"{model.name} ({model.variant})"
+        screen.say(f"model: {what}, {dtype_name(model.dtype)}, {model.device}")
     settings = Settings(
         outscale=options.outscale,
         tile=options.tile,
@@ -217,36 +245,6 @@ def _model(options: argparse.Namespace, screen: Screen) -> Model:
         )
 
     return load_telling(options, loaded, screen.say)
-
-
-def _run(batch: Batch, screen: Screen, output: Path) -> int:
-    began = time.perf_counter()
-    outcomes: list[Outcome] = []
-    try:
-        for number, job in enumerate(batch.jobs, 1):
-            screen.begin(job, number, len(batch.jobs))
-            outcome = batch.run(job, screen.progress)
-            outcomes.append(outcome)
-            screen.end(outcome, number, len(batch.jobs))
-    except KeyboardInterrupt:
-        screen.close()
-        complain(
-            f"interrupted: {len(outcomes)} of {len(batch.jobs)} pictures finished; nothing is kept "
-            "of the one under way. --skip-existing goes on from here"
-        )
-        return INTERRUPTED
-    screen.close()
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    done = [outcome for outcome in outcomes if outcome.status == "done"]
-    where = [output] if len(done) > 1 else [p for o in done for p in (o.target, o.job.compare) if p]
-    screen.say(summary_line(outcomes, time.perf_counter() - began))
-    for path in where:
-        screen.say(str(path))
-    if failed:
-        complain(f"failed, {len(failed)} of {len(outcomes)}:")
-        for outcome in failed:
-            complain(f"  {outcome.reason}")
-    return SOME_FAILED if failed else DONE
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ SAMPLE = ROOT / "samples" / "drawing.png"
 SHIPPED = {
     "restore": ("restore", ("*.py", "*.json", "*.yml", "py.typed", "weights/*.safetensors")),
     "restore/basicsr": ("restore/basicsr", ("*.py",)),
+    "restore/batching": ("restore/batching", ("*.py",)),
     "restore/bench": ("restore/bench", ("*.py", "*.yml")),
     "restore/commands": ("restore/commands", ("*.py",)),
     "restore/image_io": ("restore/image_io", ("*.py",)),

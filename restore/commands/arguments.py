@@ -12,6 +12,7 @@ from pathlib import Path
 from restore.commands.bench import bench_parser
 from restore.commands.computing import add_arithmetic, add_tiles
 from restore.commands.export import export_parser
+from restore.commands.many_options import add_many
 from restore.commands.parsing import (
     Parser,
     above_zero,
@@ -54,6 +55,8 @@ examples:
   restore upscale photo.jpg --compare             with a picture of before and after
   restore upscale scan.tif --model_path SwinIR.pth --tile 256
   restore upscale -i photos --dry-run             what would be done, and how long it takes
+  restore upscale -i photos --resume              the same words again go on after a crash
+  torchrun --nproc-per-node 4 -m restore upscale -i photos    one process for each of 4 GPUs
 
 exit codes: 0 all done; 1 some pictures failed, the others are done; 2 nothing was begun, because
 an argument cannot be obeyed; 130 interrupted
@@ -137,6 +140,7 @@ def _upscale_parser() -> Parser:
     _add_model(parser)
     _add_computing(parser)
     _add_results(parser)
+    add_many(parser)
     group = parser.add_argument_group("what is told")
     group.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     group.add_argument(

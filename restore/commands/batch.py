@@ -1,11 +1,16 @@
-"""Many pictures through one model, and what became of each."""
+"""Many pictures through one model, and what became of each.
+
+A picture goes through three stages: `Batch.read`, `Batch.compute`, `Batch.write`. The second is for
+the thread that the network runs in; the others may go on beside it, in any thread.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,11 +18,14 @@ from typing import Literal
 import torch
 
 from restore.atomic import writing
-from restore.commands.files import Job
+from restore.batching.names import Names, key
+from restore.batching.result_names import ResultNames, within
+from restore.commands.files import Job, Plan
 from restore.errors import ImageError, OutputError, RestoreError
 from restore.image_io import (
     DEFAULT_MAX_PIXELS,
     PICTURE_SUFFIXES,
+    Picture,
     auto_format,
     read_picture,
     write_picture,
@@ -73,6 +81,17 @@ class Outcome:
     trace: str = ""  # of an internal error
 
 
+@dataclass
+class Work:
+    """A picture between the stages of its way."""
+
+    job: Job
+    outcome: Outcome
+    is_over: bool = False  # skipped, failed, or streamed to its end
+    picture: Picture | None = None  # None also where it is streamed
+    result: Picture | None = None
+
+
 class Batch:
     """Pictures to restore with the same model and settings.
 
@@ -80,9 +99,16 @@ class Batch:
         jobs: from `plan_jobs`.
         model: from `restore.load`.
         settings: the same for every picture.
+        names: which names results have; those of `jobs` if None.
     """
 
-    def __init__(self, jobs: Sequence[Job], model: Model, settings: Settings) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        model: Model,
+        settings: Settings,
+        names: ResultNames | None = None,
+    ) -> None:
         check_channels(model)
         checked_tile(model, settings.tile, settings.tile_pad)
         self.jobs = jobs
@@ -90,35 +116,69 @@ class Batch:
         self.settings = settings
         self.outscale = float(model.scale if settings.outscale is None else settings.outscale)
         # a result that changes its format on the way must not take another one's name
-        self._taken = {path for job in jobs for path in job.outputs}
+        self.names = names or _names_of(jobs)
 
     def run(self, job: Job, progress: ProgressCallback | None = None) -> Outcome:
         """Restore one picture and write the result; errors are told in the outcome, not raised."""
-        outcome = Outcome(job)
-        began = time.perf_counter()
-        try:
+        work = self.read(job)
+        self.compute(work, progress)
+        return self.write(work)
+
+    def weight(self, job: Job) -> int:
+        """Bytes of a picture and its result in memory; 0 where the header tells no size."""
+        if job.info is None:
+            return 0
+        samples = job.info.width * job.info.height * (job.info.channels + job.info.has_alpha)
+        return int(samples * (1 + self.outscale**2) * job.info.depth / 8)
+
+    def read(self, job: Job) -> Work:
+        """Decode a picture, unless it cannot be, is to be skipped, or is read in bands later."""
+        work = Work(job, Outcome(job))
+        with _told(work):
             if job.problem:
                 raise ImageError(job.problem)
+            if job.is_renamed:
+                self._take(job.target, job, f"its content is {job.target.suffix[1:]}")
             if self.settings.skip_existing and job.is_done:
-                outcome.status, outcome.target = "skipped", job.target
+                work.outcome.status, work.outcome.target = "skipped", job.target
+                work.is_over = True
+            elif not self.streams(job):
+                work.picture = read_picture(job.source, max_pixels=self.settings.max_pixels)
+                work.outcome.notes += work.picture.notes
+        return work
+
+    def compute(self, work: Work, progress: ProgressCallback | None = None) -> None:
+        """Run the network; a picture in bands is read and written on the way."""
+        if work.is_over:
+            return
+        with _told(work):
+            if work.picture is None:
+                self._stream(work.job, work.outcome, progress)
+                work.outcome.status = "done"
+                work.is_over = True
             else:
-                compute = self._stream if self.streams(job) else self._compute
-                compute(job, outcome, progress)
-                outcome.status = "done"
-        except RestoreError as error:
-            outcome.reason = str(error)
-        except MemoryError:
-            outcome.reason = "there is not enough memory; close other programs or use a smaller -s"
-        except OSError as error:
-            outcome.reason = f"{error.filename or job.source}: {error.strerror or error}"
-        # one picture that hits a defect must not cost the others
-        except Exception as error:
-            outcome.reason = f"internal error: {type(error).__name__}: {error}"
-            outcome.trace = traceback.format_exc()
-        if outcome.reason and str(job.source) not in outcome.reason:
-            outcome.reason = f"{job.source}: {outcome.reason}"
-        outcome.seconds = time.perf_counter() - began
-        return outcome
+                self._compute(work, work.picture, progress)
+        if self.settings.verify_tiles and work.picture is not None and work.result is not None:
+            with _told(work):
+                work.outcome.agreement = verify_tiles(
+                    work.picture, self.model, self.settings.tile, self.settings.tile_pad
+                )
+            work.is_over = False  # the result is there, even if it could not be compared
+
+    def write(self, work: Work) -> Outcome:
+        """Write the result, and say what became of the picture; its pixels are dropped."""
+        picture, result, work.picture, work.result = work.picture, work.result, None, None
+        if not work.is_over and picture is not None and result is not None:
+            verified = not work.outcome.reason
+            with _told(work):
+                self._write(work.job, work.outcome, picture, result)
+                work.outcome.status = "done" if verified else "failed"
+        return work.outcome
+
+    def _take(self, target: Path, job: Job, why: str) -> None:
+        """Take a name for a result that was not planned."""
+        if not self.names.take(target, job.source):
+            raise OutputError(f"{target}: stands for another picture's result; {why}: give --ext")
 
     def streams(self, job: Job) -> bool:
         """Whether a TIFF goes through in bands, because it and its result would fill the memory."""
@@ -137,14 +197,12 @@ class Batch:
         except ImageError:  # of a kind that has to be decoded whole
             return False
 
-    def _compute(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
-        settings, model = self.settings, self.model
-        picture = read_picture(job.source, max_pixels=settings.max_pixels)
-        outcome.notes += picture.notes
+    def _compute(self, work: Work, picture: Picture, progress: ProgressCallback | None) -> None:
+        settings, outcome = self.settings, work.outcome
         outcome.report = RunReport()
         result = upscale_picture(
             picture,
-            model,
+            self.model,
             outscale=settings.outscale,
             tile=settings.tile,
             tile_pad=settings.tile_pad,
@@ -155,16 +213,16 @@ class Batch:
         )
         outcome.notes += outcome.report.notes
         outcome.before, outcome.after = _size(picture.pixels.shape), _size(result.pixels.shape)
-        target, fmt = job.target, job.fmt
+        work.result = result
+
+    def _write(self, job: Job, outcome: Outcome, picture: Picture, result: Picture) -> None:
+        settings, target, fmt = self.settings, job.target, job.fmt
         if fmt is None:
             fmt, why = auto_format(result)
             outcome.notes += why
             if fmt != PICTURE_SUFFIXES.get(target.suffix.lower()):
                 target = target.with_suffix(f".{fmt}")
-                if target in self._taken:
-                    raise OutputError(
-                        f"{target}: stands for another picture's result; {why[0]}: give --ext"
-                    )
+                self._take(target, job, why[0])
         _make_folder(target.parent)
         # "auto" keeps what the input was
         lossless = fmt == "webp" and job.fmt is None and settings.quality is None
@@ -174,9 +232,7 @@ class Batch:
         outcome.target = target
         if job.compare:
             before, after = (ArraySource(p.pixels, p.alpha) for p in (picture, result))
-            _compare(job.compare, before, after, model, picture.icc)
-        if settings.verify_tiles:
-            outcome.agreement = verify_tiles(picture, model, settings.tile, settings.tile_pad)
+            _compare(job.compare, before, after, self.model, picture.icc)
 
     def _stream(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
         settings, model = self.settings, self.model
@@ -218,6 +274,37 @@ class Batch:
             if job.compare:
                 with TiffRows(job.target) as result:
                     _compare(job.compare, source, result, model, source.icc)
+
+
+@contextlib.contextmanager
+def _told(work: Work) -> Iterator[None]:
+    """Around a stage: what goes wrong in it is told in the outcome, and its time counts there."""
+    job, outcome = work.job, work.outcome
+    began, reason = time.perf_counter(), ""
+    try:
+        yield
+    except RestoreError as error:
+        reason = str(error)
+    except MemoryError:
+        reason = "there is not enough memory; close other programs or use a smaller -s"
+    except OSError as error:
+        reason = f"{error.filename or job.source}: {error.strerror or error}"
+    # one picture that hits a defect must not cost the others
+    except Exception as error:
+        reason = f"internal error: {type(error).__name__}: {error}"
+        outcome.trace = traceback.format_exc()
+    outcome.seconds += time.perf_counter() - began
+    if reason:
+        known = str(job.source) in reason
+        outcome.reason, work.is_over = reason if known else f"{job.source}: {reason}", True
+
+
+def _names_of(jobs: Sequence[Job]) -> ResultNames:
+    if isinstance(jobs, Plan):
+        return ResultNames(jobs.folder, jobs.taken)
+    paths = [path for job in jobs for path in (*job.outputs, job.source)]
+    top = key(os.sep)
+    return ResultNames(top, Names.of(within(top, key(path)) for path in paths))
 
 
 def _compare(

@@ -1,6 +1,7 @@
 """Which pictures are meant, and under which names their results go.
 
-Everything here is settled before the first picture is computed.
+Everything here is settled before the first picture is computed, from names alone; a picture's
+header is read when its turn comes, so that a million files take little memory and time.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from restore.batching.lazy import LazySequence
+from restore.batching.names import Names, digest, key
+from restore.commands.clashes import refuse_clashes
 from restore.errors import RestoreError, UsageError
 from restore.image_io import PICTURE_SUFFIXES, PictureFormat, PictureInfo, probe
 
@@ -31,12 +35,42 @@ class Source:
     named: bool = True  # by the user, not found in a folder or by a pattern
 
 
+class Sources(LazySequence[Source]):
+    """Pictures in order, of which only the names are kept, and their folders once."""
+
+    def __init__(self, sources: Iterable[Source] = ()) -> None:
+        self._groups: list[tuple[Path, Path, bool, list[str]]] = []
+        self._starts: list[int] = []  # of each group
+        self._count = 0
+        for source in sources:
+            self.append(source)
+
+    def append(self, source: Source) -> None:
+        """Put a picture behind the others."""
+        folder, name = source.path.parent, source.path.name
+        like = (folder, source.folder, source.named)
+        if not self._groups or self._groups[-1][:3] != like:
+            self._groups.append((*like, []))
+            self._starts.append(self._count)
+        self._groups[-1][3].append(name)
+        self._count += 1
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _at(self, index: int) -> Source:
+        group = bisect_right(self._starts, index) - 1
+        folder, below, named, names = self._groups[group]
+        return Source(folder / names[index - self._starts[group]], below, named)
+
+
 @dataclass
 class Found:
     """What the inputs came to."""
 
-    sources: list[Source] = field(default_factory=list)
+    sources: Sources = field(default_factory=Sources)
     others: int = 0  # files in folders that are no pictures by their names
+    count: Callable[[], None] = lambda: None  # is called for each file
 
 
 @dataclass(frozen=True)
@@ -60,6 +94,7 @@ class Job:
     compare: Path | None = None
     info: PictureInfo | None = None
     problem: str = ""  # why the header could not be read
+    is_renamed: bool = False  # the target's format is that of the content, not of the name
 
     @property
     def is_done(self) -> bool:
@@ -78,7 +113,11 @@ class Job:
 
 
 def find_pictures(
-    inputs: Sequence[str], *, recursive: bool = False, output: Path | None = None
+    inputs: Sequence[str],
+    *,
+    recursive: bool = False,
+    output: Path | None = None,
+    count: Callable[[], None] = lambda: None,
 ) -> Found:
     """Turn files, folders and patterns into pictures, in order, each once.
 
@@ -87,17 +126,18 @@ def find_pictures(
             sorted, hidden ones left out; a pattern (`*`, `?`, `[...]`, `**`) for its matches.
         recursive: go into the folders of folders too, and mirror their tree.
         output: a folder that is not gone into.
+        count: is called for each file that is looked at.
 
     Raises:
         UsageError: an input is missing, or holds no picture.
     """
     found = Found()
-    seen: set[str] = set()
+    seen: set[int] = set()
     barred = None if output is None else os.path.realpath(output)
     for text in inputs:
         if not text:
             raise UsageError("an input is empty; a variable that was never set?")
-        here = Found()
+        here = Found(count=count)
         _expand(os.path.expanduser(text), here, recursive, barred)
         if not here.sources:
             deeper = "" if recursive else "; add -r to search the folders in it too"
@@ -105,10 +145,12 @@ def find_pictures(
                 f"{text}: holds no picture ({here.others} other files); expected names ending in "
                 f"{', '.join(PICTURE_SUFFIXES)}{deeper}"
             )
+        if len(inputs) == 1 and os.path.isdir(os.path.expanduser(text)):
+            return here
         for source in here.sources:
-            key = _key(source.path)
-            if key not in seen:
-                seen.add(key)
+            number = digest(key(source.path))
+            if number not in seen:
+                seen.add(number)
                 found.sources.append(source)
         found.others += here.others
     return found
@@ -150,25 +192,57 @@ def _search(
     """Take the pictures of a folder; `above` are the folders on the way, against loops of links."""
     real = os.path.realpath(folder)
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        with os.scandir(folder) as entries:
+            # the entry knows what it is; to ask for each file takes long over a network
+            names = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
     except OSError as error:
         raise UsageError(f"{folder}: cannot be searched: {error.strerror or error}") from error
-    for name in names:
+    for name, is_folder in names:
         path = folder / name
-        if not path.is_dir():
+        if not is_folder:
             _take(path, below, found)
         elif recursive and os.path.realpath(path) not in {*above, real, barred}:
             _search(path, below / name, found, recursive, barred, above | {real})
 
 
 def _take(path: Path, below: Path, found: Found) -> None:
+    found.count()
     if path.suffix.lower() in PICTURE_SUFFIXES:
         found.sources.append(Source(path, below, named=False))
     else:
         found.others += 1
 
 
-def plan_jobs(sources: Sequence[Source], naming: Naming) -> tuple[list[Job], list[Path]]:
+class Plan(LazySequence[Job]):
+    """Jobs in order, each made when it is asked for, which reads its picture's header.
+
+    Attributes:
+        sources: the pictures.
+        folder: of the results.
+        taken: names of all results and pictures, see `ResultNames`.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], naming: Naming, exact: Path | None, taken: Names
+    ) -> None:
+        self.sources = sources
+        self.folder = exact.parent if exact else naming.output
+        self.taken = taken
+        self._naming = naming
+        self._exact = exact
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def _at(self, index: int) -> Job:
+        return self.job(self.sources[index])
+
+    def job(self, source: Source) -> Job:
+        """A picture and where its result goes, by its header."""
+        return read_job(source, self._naming, self._exact)
+
+
+def plan_jobs(sources: Sequence[Source], naming: Naming) -> tuple[Plan, list[Path]]:
     """Name every result, before anything is computed.
 
     Returns:
@@ -182,19 +256,14 @@ def plan_jobs(sources: Sequence[Source], naming: Naming) -> tuple[list[Job], lis
     if {"/", "\\"} & set(naming.suffix):
         raise UsageError(f"--suffix is {naming.suffix!r}; it goes into file names, so no / or \\")
     exact = _exact_target(sources, naming)
-    check_writable(exact.parent if exact else naming.output)
-    jobs = {_key(s.path): _job(s, naming, exact) for s in sources}
-    earlier = {_key(p) for job in jobs.values() for p in job.outputs if naming.suffix}
-    ends = (naming.suffix, COMPARE_SUFFIX)
-    left_out = [
-        s.path
-        for s in sources
-        if not s.named and _key(s.path) in earlier and s.path.stem.endswith(ends)
-    ]
-    for path in left_out:
-        del jobs[_key(path)]
-    _refuse_clashes(jobs, naming)
-    return list(jobs.values()), left_out
+    folder = exact.parent if exact else naming.output
+    check_writable(folder)
+    left_out = _earlier_results(sources, naming) if naming.suffix else []
+    if left_out:
+        results = set(left_out)
+        sources = Sources(source for source in sources if source.path not in results)
+    taken = refuse_clashes(sources, lambda source: named_job(source, naming, exact), naming, folder)
+    return Plan(sources, naming, exact, taken), left_out
 
 
 def _exact_target(sources: Sequence[Source], naming: Naming) -> Path | None:
@@ -244,63 +313,56 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def _job(source: Source, naming: Naming, exact: Path | None) -> Job:
-    info, problem = None, ""
+def _earlier_results(sources: Sequence[Source], naming: Naming) -> list[Path]:
+    """Pictures that were not named and are results of others, of an earlier run with a suffix."""
+    ends = (naming.suffix, COMPARE_SUFFIX)
+    ending = [s for s in sources if not s.named and s.path.stem.endswith(ends)]
+    if not ending:
+        return []
+    planned = Names(
+        digest(key(path)) for s in sources for path in named_job(s, naming, None).outputs
+    )
+    given = Names(digest(key(source.path)) for source in sources)
+    return [
+        s.path for s in ending if key(s.path) in planned or _is_result_of_misnamed(s, naming, given)
+    ]
+
+
+def _is_result_of_misnamed(result: Source, naming: Naming, given: Names) -> bool:
+    """Whether it is the result of a picture here whose name tells another format than it has."""
+    stem = result.path.stem.removesuffix(naming.suffix)
+    for suffix in PICTURE_SUFFIXES:
+        path = result.path.with_name(stem + suffix)
+        if key(path) in given:
+            job = read_job(replace(result, path=path), naming, None)
+            if key(result.path) in {key(output) for output in job.outputs}:
+                return True
+    return False
+
+
+def read_job(source: Source, naming: Naming, exact: Path | None) -> Job:
+    """A picture and where its result goes, by its header."""
     try:
-        info = probe(source.path)
+        return named_job(source, naming, exact, probe(source.path))
     except RestoreError as error:
-        problem = str(error)
+        return replace(named_job(source, naming, exact), problem=str(error))
+
+
+def named_job(
+    source: Source, naming: Naming, exact: Path | None, info: PictureInfo | None = None
+) -> Job:
+    """A picture and where its result goes, by its name where its header is not known."""
     path, folder = source.path, naming.output / source.folder
     fmt: PictureFormat | None
+    renamed = False
     if exact:
         folder, target, fmt = exact.parent, exact, PICTURE_SUFFIXES[exact.suffix.lower()]
     else:
         end, fmt = f".{naming.ext}", None if naming.ext == "auto" else naming.ext
         if naming.ext == "auto":
             by_name = PICTURE_SUFFIXES.get(path.suffix.lower())
-            wrong = info is not None and info.fmt != by_name
-            end = f".{info.fmt}" if info and wrong else path.suffix
+            renamed = info is not None and info.fmt != by_name
+            end = f".{info.fmt}" if info and renamed else path.suffix
         target = folder / f"{path.stem}{naming.suffix}{end}"
     compare = folder / f"{path.stem}{COMPARE_SUFFIX}.png" if naming.compare else None
-    return Job(path, target, fmt, compare, info, problem)
-
-
-def _refuse_clashes(jobs: dict[str, Job], naming: Naming) -> None:
-    inputs = {os.path.realpath(job.source): job.source for job in jobs.values()}
-    makers: dict[str, Path] = {}
-    for job in jobs.values():
-        for path in job.outputs:
-            over = inputs.get(os.path.realpath(path))
-            if over is not None:
-                raise UsageError(
-                    f"{over}: would be replaced by the result of {job.source}; add --suffix _x4, "
-                    "or choose another folder with -o"
-                )
-            if job.target == job.compare:
-                raise UsageError(
-                    f"{path}: would be both the result of {job.source} and its comparison; "
-                    "choose another --suffix"
-                )
-            other = makers.setdefault(_key(path), job.source)
-            if other != job.source:
-                raise UsageError(
-                    f"{other} and {job.source} would both be written to {path}; "
-                    + _remedy(other, job.source, naming)
-                )
-
-
-def _remedy(one: Path, other: Path, naming: Naming) -> str:
-    if one.parent != other.parent:
-        return (
-            "give their common folder with -r, which keeps its tree, or restore them in two runs "
-            "with different -o"
-        )
-    if naming.ext != "auto" and one.suffix != other.suffix:
-        return f"leave out --ext {naming.ext}: auto keeps {one.suffix} and {other.suffix} apart"
-    return "rename one of them, or restore them in two runs with different -o"
-
-
-def _key(path: Path) -> str:
-    """Equal for two names of one file, links aside."""
-    text = os.path.normcase(os.path.abspath(path))
-    return text.casefold() if sys.platform == "darwin" else text
+    return Job(path, target, fmt, compare, info, is_renamed=renamed)

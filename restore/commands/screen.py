@@ -43,13 +43,32 @@ def counted(total: int, noun: str, quiet: bool) -> Iterator[Callable[[], None]]:
         yield lambda: (bar.update(), None)[1]
 
 
-class Screen:
-    """What a run shows: lines, and bars under them where standard error is a terminal."""
+@contextlib.contextmanager
+def searching(quiet: bool) -> Iterator[Callable[[], None]]:
+    """Where that is a terminal, how many files were looked at; what is yielded counts one."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from tqdm import tqdm
 
-    def __init__(self, quiet: bool, verbose: bool) -> None:
+    # a folder of usual size is done before there is anything to show
+    with tqdm(leave=False, delay=1, bar_format="searching: {n_fmt} files") as bar:
+        yield lambda: (bar.update(), None)[1]
+
+
+class Screen:
+    """What a run shows: lines, and bars under them where standard error is a terminal.
+
+    Args:
+        quiet: only what went wrong.
+        verbose: more.
+        bars: whether there may be bars; of several processes on a terminal one has them.
+    """
+
+    def __init__(self, quiet: bool, verbose: bool, *, bars: bool = True) -> None:
         self._quiet = quiet
         self._verbose = verbose
-        self._bars = sys.stderr.isatty() and not quiet
+        self._bars = bars and sys.stderr.isatty() and not quiet
         self._pictures: tqdm[Any] | None = None
         self._tiles: tqdm[Any] | None = None
 
@@ -85,7 +104,7 @@ class Screen:
             os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
     def begin(self, job: Job, number: int, total: int) -> None:
-        """A picture begins."""
+        """A picture is computed next; others may still be written."""
         if not self._bars:
             return
         from tqdm import tqdm
@@ -95,8 +114,16 @@ class Screen:
         if self._pictures is None and total > 1:
             form = "{n_fmt}/{total_fmt} pictures |{bar}| {remaining} left"
             self._pictures = tqdm(
-                total=total, leave=False, ncols=width, position=0, bar_format=form
+                total=total,
+                # others may have done what stands before this one
+                initial=number - 1,
+                leave=False,
+                ncols=width,
+                position=0,
+                bar_format=form,
             )
+        if self._tiles is not None:
+            self._tiles.close()
         # below; the bar on top is the last to go, as only that one puts the cursor back to the left
         below = 0 if self._pictures is None else 1
         self._tiles = tqdm(
@@ -112,9 +139,6 @@ class Screen:
 
     def end(self, outcome: Outcome, number: int, total: int) -> None:
         """A picture is finished, well or not."""
-        if self._tiles is not None:
-            self._tiles.close()
-            self._tiles = None
         head = f"[{number}/{total}]"
         if outcome.status == "failed":
             self._write(f"{head} failed: {outcome.reason}", sys.stderr)
@@ -132,4 +156,4 @@ class Screen:
         if self._verbose and outcome.status == "done":
             self.say(f"    {details_line(outcome)}")
         if self._pictures is not None:
-            self._pictures.update()
+            self._pictures.update(max(0, number - self._pictures.n))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,13 +45,11 @@ def agreement_line(agreement: TileAgreement) -> str:
     )
 
 
-def summary_line(outcomes: list[Outcome], seconds: float) -> str:
+def summary_line(counts: Mapping[str, int], seconds: float) -> str:
     """The end of a run: "19 of 20 done, 1 failed in 2 min 03 s"."""
-    counts = dict.fromkeys(("done", "skipped", "failed"), 0)
-    for outcome in outcomes:
-        counts[outcome.status] += 1
-    parts = [f"{counts['done']} of {len(outcomes)} done"]
-    parts += [f"{counts[status]} {status}" for status in ("skipped", "failed") if counts[status]]
+    found = {status: counts.get(status, 0) for status in ("done", "skipped", "failed")}
+    parts = [f"{found['done']} of {sum(found.values())} done"]
+    parts += [f"{found[status]} {status}" for status in ("skipped", "failed") if found[status]]
     return f"{', '.join(parts)} in {duration(seconds)}"
 
 
