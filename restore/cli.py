@@ -121,6 +121,7 @@ def _dispatch(words: list[str]) -> int:
         "train": _train,
         "test": _test,
         "bench": _bench,
+        "web": _web,
     }
     return run[words[0]](options)
 
@@ -348,6 +349,13 @@ def _bench(options: argparse.Namespace) -> int:
 
     with Screen(options.quiet, verbose=False) as screen:
         return run_bench(options, screen.say, complain)
+
+
+def _web(options: argparse.Namespace) -> int:
+    from restore.commands.web import run_web
+
+    run_web(options, Screen(options.quiet, verbose=False).say, complain)
+    return DONE
 
 
 def _by_option_file(

@@ -35,6 +35,7 @@ SHIPPED = {
     "restore/metrics": ("restore/metrics", ("*.py",)),
     "restore/training": ("restore/training", ("*.py", "*.yml")),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
+    "restore/web": ("restore/web", ("*.py", "*.css", "*.svg")),
     "archs": ("restore/archs", ("*.py",)),
     "kernels": ("restore/kernels", ("*.py", "native/*.h", "native/*.cpp")),
     "options": ("restore/options", ("*.yml", "train/*.yml", "test/*.yml")),

@@ -24,6 +24,7 @@ from restore.commands.parsing import (
 )
 from restore.commands.test import test_parser
 from restore.commands.train import train_parser
+from restore.commands.web import web_parser
 
 COMMANDS = {
     "upscale": "enlarge or clean pictures",
@@ -35,6 +36,7 @@ COMMANDS = {
     "test": "score a network on sets of pictures, as an option file says",
     "bench": "reproduce papers' tables, compare models and time them",
     "data": "store and check training pictures, list and make test sets",
+    "web": "restore pictures in a browser",
 }
 EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
 PADDINGS = ("reflect", "published")
@@ -104,6 +106,7 @@ def parser_of(command: str) -> Parser:
         "train": train_parser,
         "test": test_parser,
         "bench": bench_parser,
+        "web": web_parser,
     }
     return build[command]()
 

@@ -42,19 +42,36 @@ def comparison(
     Returns:
         8 bits, gray or RGB as the input, without alpha.
     """
-    tall = min(before.height, max(1, LONGEST_PANEL * before.height // after.height))
-    wide = min(before.width, max(1, LONGEST_PANEL * before.width // after.width))
-    y, x = busiest(before, tall, wide)
-    rows = _scaled(y, y + tall, before.height, after.height)
-    cols = _scaled(x, x + wide, before.width, after.width)
+    first, second = panels(before, after)
     same = (before.height, before.width) == (after.height, after.width)
     factor = f"x{after.width / before.width:.4g}"
     labels = ("input" if same else f"bicubic, {factor}", name if same else f"{name}, {factor}")
+    kept = icc if icc and icc_channels(icc) == first.shape[2] else None
+    return Picture(_sheet([first, second], labels), icc=kept)
+
+
+def panels(
+    before: RowSource, after: RowSource, longest: int = LONGEST_PANEL
+) -> tuple[AnyArray, AnyArray]:
+    """The part with the most detail, enlarged by bicubic interpolation, and of the result.
+
+    Args:
+        before: the input.
+        after: the result, of the same channels.
+        longest: side of the part at most, in pixels of the result.
+
+    Returns:
+        Two arrays [h, w, 1 or 3], uint8; transparent pixels are laid over white.
+    """
+    tall = min(before.height, max(1, longest * before.height // after.height))
+    wide = min(before.width, max(1, longest * before.width // after.width))
+    y, x = busiest(before, tall, wide)
+    rows = _scaled(y, y + tall, before.height, after.height)
+    cols = _scaled(x, x + wide, before.width, after.width)
     first = _bicubic(before, after, rows, cols)
-    second = _on_white(after.read(rows.start, rows.stop)[:, cols.start : cols.stop])
-    panels = [from_unit(panel, np.dtype(np.uint8)) for panel in (first, second)]
-    kept = icc if icc and icc_channels(icc) == panels[0].shape[2] else None
-    return Picture(_sheet(panels, labels), icc=kept)
+    second = on_white(after.read(rows.start, rows.stop)[:, cols.start : cols.stop])
+    eight_bits = np.dtype(np.uint8)
+    return from_unit(first, eight_bits), from_unit(second, eight_bits)
 
 
 def busiest(source: RowSource, tall: int, wide: int) -> tuple[int, int]:
@@ -103,7 +120,7 @@ def _bicubic(before: RowSource, after: RowSource, rows: range, cols: range) -> A
     across = _taps(before.width, after.width, cols)
     top, bottom = int(down.indices.min()), int(down.indices.max()) + 1
     left, right = int(across.indices.min()), int(across.indices.max()) + 1
-    near = _on_white(before.read(top, bottom)[:, left:right])
+    near = on_white(before.read(top, bottom)[:, left:right])
     down = ResizeWeights(down.indices - top, down.weights)
     across = ResizeWeights(across.indices - left, across.weights)
     tall = resample(near, down, np.float64).transpose(1, 0, 2)  # [w, n, C]
@@ -118,7 +135,7 @@ def _taps(old: int, new: int, part: range) -> ResizeWeights:
     return ResizeWeights(table.indices[chosen], table.weights[chosen])
 
 
-def _on_white(rows: AnyArray) -> AnyArray:
+def on_white(rows: AnyArray) -> AnyArray:
     """[h, w, C] of any depth as float32 [h, w, 1 or 3] in 0..1; transparent pixels become white."""
     unit = to_unit(rows, "picture")
     if unit.shape[2] in (1, 3):

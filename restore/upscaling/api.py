@@ -103,7 +103,7 @@ def upscale(
         tta: average the results for the 8 flips and quarter turns; 8 times slower.
         padding: "reflect", or "published" to grow the picture as the network's authors do (see
             `Model.__call__`). That is of whole pictures: `tile` is then "auto" or 0; both mean 0.
-        progress: is called after each batch of tiles, and when something happens.
+        progress: is called when tiles are planned or done, and when something happens.
 
     Returns:
         The same kind as `image` in the same depth, rounded to nearest; floats are clipped to

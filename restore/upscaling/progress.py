@@ -48,6 +48,7 @@ class Tracker:
     def expect(self, tiles: int) -> None:
         """So many more tiles will come (fewer where negative)."""
         self._total += tiles
+        self._tell(None)
 
     def finished(self, tiles: int) -> None:
         """So many tiles are done."""
