@@ -189,12 +189,12 @@ def _listing(plan: Plan, output: Path) -> Listing:
 
 
 def _entries(sources: Sequence[Source], output: Path) -> Iterator[Entry]:
-    folder, from_there = Path(), ""
+    folders: tuple[Path, Path] | None = None
     for source in sources:
-        if source.path.parent != folder or not from_there:
-            folder, from_there = source.path.parent, seen_from(output, source.path.parent)
-        path = str(Path(from_there, source.path.name))
-        yield Entry(path, source.folder.as_posix())
+        if folders != (source.path.parent, source.folder):
+            folders = source.path.parent, source.folder
+            from_there, below = Path(seen_from(output, folders[0])), folders[1].as_posix()
+        yield Entry(str(from_there / source.path.name), below)
 
 
 def settings_of(batch: Batch, naming: Naming) -> dict[str, str]:
