@@ -35,6 +35,7 @@ FOLDER = ".restore"  # in that of the results
 FORMAT = 1
 _LIST = "list.jsonl"
 _POLL = 0.2  # seconds
+_TELL_AFTER = 3.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,13 @@ class Journal:
         members.join()
         try:
             claims = Claims(folder / "claims", members.me, members.is_alive)
-            waiting = False
+            began: float | None = time.monotonic()
             while not (folder / _LIST).exists():
                 former = claims.take("list")
                 if former is None:
-                    if not waiting:
+                    if began is not None and time.monotonic() - began > _TELL_AFTER:
                         self._say("waiting for another worker, which lists the pictures")
-                    waiting = True
+                        began = None
                     time.sleep(_POLL)
                     continue
                 try:
@@ -156,6 +157,7 @@ class Journal:
                     claims.give_back("list", len(former))
                 if not found:
                     members.leave()
+                    _remove_if_empty(folder)
                     return None
             self._check(folder)
             return Round(folder, members)
@@ -245,6 +247,13 @@ def is_there(output: Path, record: Record) -> bool:
 def _slim(record: Record) -> Record:
     """What tells whether the files are there; of a million pictures the rest takes much memory."""
     return Record(record.status, output=record.output, bytes=record.bytes, compare=record.compare)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a round that did not begin, if nobody else is about to begin it."""
+    for part in ("claims", "workers", ""):
+        with contextlib.suppress(OSError):
+            (folder / part).rmdir()
 
 
 def _name(number: int) -> str:

@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from restore.atomic import writing
 from restore.batching.names import digest
+from restore.errors import OutputError
 
 Status = Literal["done", "skipped", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A picture of a work list. Paths are those from the folder of results, as machines differ."""
 
@@ -75,7 +77,9 @@ class Log:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
@@ -88,18 +92,18 @@ class Log:
         self._write(["ended", entry.source, entry.below, record.to_dict()])
 
     def _write(self, told: list[Any]) -> None:
-        with self._lock:
+        with self._lock, writing(self._path):
             # in one call, so that a killed worker leaves whole lines
             os.write(self._file, (json.dumps(told) + "\n").encode())
 
     def keep(self) -> None:
         """Have what was written survive this machine, and seen by the others."""
-        with self._lock:
+        with self._lock, writing(self._path):
             os.fsync(self._file)
 
     def close(self) -> None:
         """End it, and say that nobody died: what is under way was given up."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OutputError):
             self._write(["left"])
             self.keep()
         os.close(self._file)

@@ -124,6 +124,12 @@ class Members:
         with contextlib.suppress(OSError):
             self._file.unlink()
 
+    def wait_for_others(self, seconds: float) -> None:
+        """Until the others have left or are dead, or so many seconds."""
+        end = time.monotonic() + seconds
+        while any(map(self.is_alive, self.others())) and time.monotonic() < end:
+            time.sleep(0.1)
+
     def others(self) -> list[str]:
         """Workers that have not left, dead ones too."""
         try:

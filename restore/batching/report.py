@@ -75,13 +75,17 @@ def _row(record: Record) -> dict[str, Any]:
     return {**row, "seconds": round(record.seconds, 3)}
 
 
-def counts_of(round: Round) -> Counter[str]:
-    """How many pictures of a round came to each status."""
+def outcome_of(round: Round) -> tuple[Counter[str], list[str]]:
+    """How many pictures of a round came to each status, and the reasons of failures."""
     found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for line in round.lines():
         if line and line.record and found.get(line.number) != "done":
             found[line.number] = line.record.status
-    return Counter(found.values())
+            reasons.pop(line.number, None)
+            if line.record.status == "failed":
+                reasons[line.number] = line.record.reason
+    return Counter(found.values()), sorted(reasons.values())
 
 
 def records_of(journal: Journal, output: Path) -> Iterator[Record]:

@@ -277,9 +277,14 @@ def tell_end(screen: Screen, tally: Tally, seconds: float, output: Path) -> None
     screen.say(summary_line(tally.counts, seconds))
     for path in tally.where(output):
         screen.say(str(path))
-    if tally.failures:
-        complain(f"failed, {len(tally.failures)} of {tally.counts.total()}:")
-        for reason in tally.failures:
+    tell_failures(tally.failures, tally.counts.total())
+
+
+def tell_failures(reasons: Sequence[str], total: int) -> None:
+    """Say again what failed: the lines on the way may have gone off the screen."""
+    if reasons:
+        complain(f"failed, {len(reasons)} of {total}:")
+        for reason in reasons:
             complain(f"  {reason}")
 
 

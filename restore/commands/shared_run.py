@@ -32,14 +32,16 @@ from restore.commands.many import (
     go,
     record_of,
     size_order,
-    tell_end,
+    tell_failures,
 )
 from restore.commands.screen import Screen, complain
+from restore.commands.text import summary_line
 from restore.devices import dtype_name
 from restore.errors import UsageError
 from restore.image_io import PICTURE_SUFFIXES
 from restore.model import Model
 
+_PATIENCE = 60.0  # seconds in which the others see too that all is done
 # of `Settings`; they change no result
 _NO_SETTING = ("skip_existing", "verify_tiles")
 
@@ -116,25 +118,36 @@ class _Worker:
                 )
                 return INTERRUPTED
             seconds = time.perf_counter() - began
-            code = self._tell_end(tally, seconds, folder, launch)
             if options.report and self._round.claims.take("report") is not None:
                 report.write_report(options.report, report.records_of(journal, self._output))
-            return code
+            return self._end(tally, seconds, folder, launch)
         finally:
             self._feed.leave()
 
-    def _tell_end(self, tally: Tally, seconds: float, folder: Path, launch: Launch) -> int:
-        """Say what this worker did, and what all did; returns the exit code of all."""
-        total, counts = len(self._round.list), report.counts_of(self._round)
-        missing = total - counts.total()
-        if tally.counts.total() or launch.rank == 0:
-            tell_end(self._screen, tally, seconds, self._output)
-        if counts.total() > tally.counts.total() and launch.rank == 0:
-            told = ", ".join(f"{counts[status]} {status}" for status in counts)
+    def _end(self, tally: Tally, seconds: float, folder: Path, launch: Launch) -> int:
+        """Say what this worker did, and what all did; returns the exit code."""
+        if launch.rank:
+            # torchrun ends all processes when one ends with another code: the first speaks for all
+            return DONE
+        total = len(self._round.list)
+        counts, reasons = report.outcome_of(self._round)
+        own = summary_line(tally.counts, seconds)
+        if counts.total() > tally.counts.total():
+            self._screen.say(f"this worker: {own}")
+            told = ", ".join(f"{counts[status]} {status}" for status in sorted(counts))
             self._screen.say(f"all workers: {told}, of {total}")
-        if missing:
-            complain(f"{missing} pictures are left to workers that began anew; see {folder}")
-        return SOME_FAILED if counts["failed"] else DONE
+        else:
+            self._screen.say(own)
+        self._screen.say(str(self._output))
+        tell_failures(reasons, counts.total())
+        if counts.total() < total:
+            complain(
+                f"{total - counts.total()} pictures are left to workers that began anew; see "
+                f"{folder}"
+            )
+        if launch.count > 1:
+            self._round.members.wait_for_others(_PATIENCE)
+        return SOME_FAILED if reasons else DONE
 
     def _job_of(self, task: Task) -> tuple[Job, bool]:
         """A task's job, and whether it may have killed a worker."""
@@ -189,12 +202,12 @@ def _listing(plan: Plan, output: Path) -> Listing:
 
 
 def _entries(sources: Sequence[Source], output: Path) -> Iterator[Entry]:
-    folder, from_there = Path(), ""
+    folders: tuple[Path, Path] | None = None
     for source in sources:
-        if source.path.parent != folder or not from_there:
-            folder, from_there = source.path.parent, seen_from(output, source.path.parent)
-        path = str(Path(from_there, source.path.name))
-        yield Entry(path, source.folder.as_posix())
+        if folders != (source.path.parent, source.folder):
+            folders = source.path.parent, source.folder
+            from_there, below = Path(seen_from(output, folders[0])), folders[1].as_posix()
+        yield Entry(str(from_there / source.path.name), below)
 
 
 def settings_of(batch: Batch, naming: Naming) -> dict[str, str]:
