@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from restore.commands import patterns
 from restore.errors import RestoreError, UsageError
 from restore.image_io import PICTURE_SUFFIXES, PictureFormat, PictureInfo, probe
 
@@ -37,6 +38,7 @@ class Found:
 
     sources: list[Source] = field(default_factory=list)
     others: int = 0  # files in folders that are no pictures by their names
+    links: set[str] = field(default_factory=set)  # folders that links led to
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _expand(text: str, found: Found, recursive: bool, barred: str | None) -> Non
     elif os.path.lexists(path):
         found.sources.append(Source(path))
     elif any(mark in text for mark in "*?["):
-        matches = glob.glob(text, recursive=True)
+        matches = patterns.matches(text)
         if not matches and path.parent.is_dir():
             # a folder may have brackets in its own name
             matches = glob.glob(os.path.join(glob.escape(str(path.parent)), path.name))
@@ -157,8 +159,13 @@ def _search(
         path = folder / name
         if not path.is_dir():
             _take(path, below, found)
-        elif recursive and os.path.realpath(path) not in {*above, real, barred}:
+        elif recursive and _is_new(path, found, {*above, real, barred}):
             _search(path, below / name, found, recursive, barred, above | {real})
+
+
+def _is_new(folder: Path, found: Found, barred: set[str | None]) -> bool:
+    """Whether to go into a folder: not around in a circle, and not twice by different links."""
+    return os.path.realpath(folder) not in barred and patterns.is_new(folder, found.links)
 
 
 def _take(path: Path, below: Path, found: Found) -> None:
