@@ -20,10 +20,11 @@ from restore.datasets.cache import PictureCache
 from restore.datasets.listing import Entry
 from restore.datasets.lmdb_store import stored_value
 from restore.datasets.netpbm import netpbm_view
-from restore.errors import ImageError
+from restore.errors import ImageError, shown
 from restore.image_io import probe, read_picture
 from restore.image_io.tiff_stream import TiffRows
 from restore.metrics import rgb_to_y
+from restore.special_files import special_file
 
 Array = NDArray[Any]
 Colour = Literal["rgb", "gray", "y"]
@@ -100,9 +101,14 @@ def mapped_entry(entry: Entry) -> Array | None:
 @functools.lru_cache(maxsize=4096)  # a system allows some 65,000 mappings
 def _mapped_array(path: Path) -> Array:
     try:
+        if special := special_file(path):
+            raise ImageError(f"{path}: is {special}; expected an array")
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"{path}: cannot be read as an array: {error}") from error
+    except ImageError:
+        raise
+    # a header is a line of Python, and where it is damaged nearly anything is raised
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be read as an array: {shown(error, 160)}") from error
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype.name not in _KINDS:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from restore.errors import UsageError
 from restore.image_io import PICTURE_SUFFIXES
+from restore.special_files import special_file
 
 READ_SUFFIXES = (*PICTURE_SUFFIXES, ".npy")
 META_FILE = "meta_info.txt"
@@ -109,6 +110,8 @@ def listed_names(list_file: Path) -> list[str]:
         UsageError: it cannot be read, or names nothing.
     """
     try:
+        if special := special_file(list_file):
+            raise UsageError(f"{list_file}: is {special}; expected a list of pictures")
         lines = list_file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text in UTF-8"

@@ -11,6 +11,7 @@ handed around, in the set's folder or in its test part:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,12 @@ def _listed(root: Path) -> tuple[list[FoundPicture], list[str]]:
                 raise UsageError(
                     f"{file}, line {number}: is {line!r}; expected two files, the good one first"
                 )
+            outside = [word for word in words[:2] if _leads_out(word)]
+            if outside:
+                raise UsageError(
+                    f"{file}, line {number}: {outside[0]!r} leads out of the set's folder; "
+                    "expected paths below it"
+                )
             gt, lq = (root / word for word in words[:2])
             missing = [str(path) for path in (gt, lq) if not path.is_file()]
             if missing:
@@ -137,6 +144,10 @@ def _listed(root: Path) -> tuple[list[FoundPicture], list[str]]:
         if pictures:
             break
     return _told_apart(pictures), []
+
+
+def _leads_out(path: str) -> bool:
+    return os.path.isabs(path) or ".." in Path(path).parts
 
 
 def _lines(file: Path) -> Iterator[str]:

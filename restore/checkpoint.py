@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+from safetensors.torch import load as loaded_safetensors
 from torch import Tensor
 
-from restore.errors import CheckpointError
+from restore.errors import CheckpointError, shown
+from restore.special_files import special_file
+from restore.untrusted import MOST_RATIO, ROOM, check_pickled, holds_more, no_weights
 
 # In the order they are looked for: averaged weights are the ones that papers report.
 WRAPPERS = (
@@ -30,6 +33,9 @@ WRAPPERS = (
 )
 PREFIXES = ("module.", "netG.", "net_g.", "generator.", "model.", "_orig_mod.")
 MOST_WRAPPERS = 8  # one inside the other; a mapping may even hold itself
+MOST_PREFIXES = 10  # one before the other
+_LONGEST_SETTINGS = 20_000  # characters; those of the largest network are 700
+LONGEST_NAME = 300  # of a tensor; official ones have 100 characters at most
 MARK = "restore"  # key in the metadata of safetensors files of ours; its value is the version
 
 
@@ -61,6 +67,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     """
     path = Path(path)
     try:
+        if special := special_file(path):
+            raise CheckpointError(f"{path}: is {special}, no file; name a weight file")
         with path.open("rb") as file:
             head = file.read(9)
     except OSError as error:
@@ -72,12 +80,14 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     if _is_safetensors(head) or (path.suffix == ".safetensors" and not _is_pytorch(head)):
         tensors, config = _read_safetensors(path)
         return unwrap(tensors, str(path), config)
-    return unwrap(_read_pickle(path), str(path), {}, key)
+    return _in_proportion(unwrap(_read_pickle(path), str(path), {}, key), path)
 
 
 def looks_like_weights(path: Path) -> bool:
     """Whether a file begins as weight files do, whatever its name."""
     try:
+        if special_file(path):
+            return False
         with path.open("rb") as file:
             head = file.read(9)
     except OSError:
@@ -96,89 +106,82 @@ def _is_safetensors(head: bytes) -> bool:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
+        if not _has_plain_name(path):
+            # the reader takes paths in UTF-8 alone; it keeps no words of the header then
+            return loaded_safetensors(path.read_bytes()), {}
         with safe_open(str(path), framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    # of types that this PyTorch lacks, and sizes that it cannot count, nearly anything
+    except Exception as error:
         raise CheckpointError(
-            f"{path}: is no whole safetensors file ({error}); download or copy it again"
+            f"{path}: is no whole safetensors file ({shown(_reason(error), 160)}); download or "
+            "copy it again"
         ) from error
     return tensors, _settings(metadata) if MARK in metadata else {}
 
 
+def _reason(error: Exception) -> str:
+    """An error of a reader in its own words, where those are for people."""
+    strerror = getattr(error, "strerror", None)
+    text = (strerror or str(error)).strip().partition("\n")[0]
+    told = isinstance(error, (OSError, RuntimeError)) or type(error).__name__ == "SafetensorError"
+    return text if told and text else "its parts contradict each other"
+
+
+def _has_plain_name(path: Path) -> bool:
+    """Whether a name is text; on Linux it may be any bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _settings(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The constructor values that a file of ours holds."""
+    text = metadata.get("config", "{}")
     try:
-        config = json.loads(metadata.get("config", "{}"))
+        config = json.loads(text) if len(text) <= _LONGEST_SETTINGS else {}
     except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
 
 def _read_pickle(path: Path) -> Any:
-    _refuse_lookalikes(path)
-    mapped = _can_be_mapped(path)
     try:
+        # newer releases look at a path's suffix, not at the content
+        plain = path.suffix != ".safetensors" and _has_plain_name(path)
+        mapped = check_pickled(path) and plain
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on storage formats, of no use to a user
             # buffers that no network needs, a gigabyte in some files, then stay on the disk
             source: Any = path if mapped else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         wanted = sorted(set(re.findall(r"GLOBAL ([\w.]+\.\w+)", str(error))))
         if wanted:
-            raise CheckpointError(
-                f"{path}: holds more than tensors (it wants {', '.join(wanted)}), and reading that "
-                "could run code; it is refused. Save its tensors alone, as .safetensors or with "
-                "torch.save(model.state_dict(), ...), where you trust the file"
-            ) from None
-        raise _no_weights(path, "not in PyTorch's format") from None
+            raise holds_more(path, wanted) from None
+        raise no_weights(path, "not in PyTorch's format") from None
     except OSError as error:  # from a seek beyond the end
-        raise _no_weights(path, "it is cut short") from error
+        raise no_weights(path, "it is cut short") from error
     # a damaged pickle can raise nearly anything from deep inside the reader
     except Exception as error:
-        detail = str(error).strip().splitlines()
-        told = bool(detail) and not isinstance(error, KeyError)
-        raise _no_weights(path, detail[0][:120] if told else "not in PyTorch's format") from error
+        raise no_weights(path, _reason(error)) from error
 
 
-def _refuse_lookalikes(path: Path) -> None:
-    """Say what a file is that is often taken for weights, and what is damaged in an archive."""
-    with path.open("rb") as file:
-        head = file.read(64).lstrip().lower()
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path}: is a Git LFS pointer; fetch the file with `git lfs pull`")
-    if head.startswith((b"<!doctype", b"<html")):
-        raise CheckpointError(f"{path}: is a web page; the download needs a browser or a login")
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names, damaged = archive.namelist(), archive.testzip()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise _no_weights(path, str(error)) from error
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise CheckpointError(
-            f"{path}: is a TorchScript program, which is not run; save the state dict of its module"
-        )
-    if damaged is not None:
-        raise _no_weights(path, f"the checksum of {damaged} in it is wrong")
+def _in_proportion(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """The same, unless its tensors claim more numbers than the file can hold.
 
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether PyTorch can read tensors in place: from an archive whose entries are not packed."""
-    # newer releases look at a path's suffix, not at the content
-    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
-
-
-def _no_weights(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: is no whole weight file ({reason}); expected a .pth, .pt, .ckpt or .safetensors "
-        "file. Download or copy it again"
-    )
+    One stored number may stand for any count of them, in a tensor of stride 0.
+    """
+    claimed = sum(t.numel() * t.element_size() for t in checkpoint.state.values())
+    size = os.path.getsize(path)
+    if claimed > ROOM + MOST_RATIO * size:
+        raise no_weights(path, f"{size:,} bytes claim to hold tensors of {claimed:,}")
+    return checkpoint
 
 
 def unwrap(
@@ -196,9 +199,10 @@ def unwrap(
         CheckpointError: there is no mapping of names to tensors in it.
     """
     key, depth, others = "", 0, list[str]()
+    content = _without_attributes(content)
     if wanted and isinstance(content, Mapping) and isinstance(content.get(wanted), Mapping):
         others = [k for k in _weights_in(content) if k != wanted]
-        content, key, depth = content[wanted], wanted, 1
+        content, key, depth = _without_attributes(content[wanted]), wanted, 1
     while isinstance(content, Mapping):
         # before bare tensors: trainers keep step counters beside the weights
         inside = _weights_in(content) or [
@@ -207,25 +211,48 @@ def unwrap(
         inner = inside[0] if inside else None
         if inner is not None and depth < MOST_WRAPPERS:
             others += [k for k in inside[1:] if k not in others]
-            content, key, depth = content[inner], inner, depth + 1
+            content, key, depth = _without_attributes(content[inner]), inner, depth + 1
             continue
         tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
         tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel counts here
         if tensors and all(isinstance(k, str) for k in tensors):
-            state = without_prefixes({str(k): v for k, v in tensors.items()})
+            state = without_prefixes({k: _plain(v, k, source) for k, v in tensors.items()})
             return Checkpoint(source, state, key, config, tuple(others))
         break
     found = (
-        f"keys {', '.join(repr(k) for k in list(content)[:5])}"
+        f"keys {', '.join(shown(repr(k)) for k in list(content)[:5])}"
         if isinstance(content, Mapping) and content
         else "an empty dict"
         if isinstance(content, Mapping)
+        else "nothing"
+        if content is None
         else type(content).__name__
     )
     raise CheckpointError(
         f"{source}: holds no state dict: found {found}; expected tensors by name, bare or under "
         f"one of {', '.join(WRAPPERS)}"
     )
+
+
+def _without_attributes(content: Any) -> Any:
+    """A dict's items alone: files may give it attributes that stand before its methods."""
+    return dict(dict.items(content)) if isinstance(content, dict) else content
+
+
+def _plain(tensor: Tensor, name: str, source: str) -> Tensor:
+    """A tensor's values without attributes; CheckpointError for a kind that no network has."""
+    if len(name) > LONGEST_NAME:
+        raise CheckpointError(
+            f"{source}: the name of a tensor has {len(name):,} characters ({shown(name)}); "
+            f"expected {LONGEST_NAME} at most"
+        )
+    try:
+        plain = torch.Tensor.detach(tensor)
+        if not plain.is_nested:
+            return plain
+    except (RuntimeError, NotImplementedError):  # of layouts that are half supported
+        pass
+    raise CheckpointError(f"{source}: {shown(name)} is no plain tensor; expected dense values")
 
 
 def _weights_in(content: Mapping[Any, Any]) -> list[str]:
@@ -235,11 +262,11 @@ def _weights_in(content: Mapping[Any, Any]) -> list[str]:
 
 def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without what trainers and wrappers put before all its keys."""
-    stripped = True
-    while stripped:
-        stripped = False
+    for _ in range(MOST_PREFIXES):
+        before = state
         for prefix in PREFIXES:
             if all(key.startswith(prefix) for key in state):
                 state = {key[len(prefix) :]: value for key, value in state.items()}
-                stripped = True
+        if state is before:
+            break
     return state

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     # its remarks on damaged files say less than our errors, and come before them
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         code = _dispatch(words)
         if code == INTERRUPTED and argv is None:
@@ -264,7 +266,7 @@ def _info(options: argparse.Namespace) -> int:
             raise UsageError(f"{option} is for weight files; {found}")
     if not options.files:
         architectures = architecture_facts()
-        told = [json.dumps(architectures, indent=2)] if options.json else None
+        told = json.dumps(architectures, indent=2).splitlines() if options.json else None
         show(*(told or architecture_lines(architectures)))
         return DONE
     known, failures = [], list[RestoreError]()
@@ -274,7 +276,7 @@ def _info(options: argparse.Namespace) -> int:
         except RestoreError as error:
             failures.append(error)
     if options.json:
-        show(json.dumps(known, indent=2))
+        show(*json.dumps(known, indent=2).splitlines())
     else:
         for facts in known:
             show(*lines_of(facts))
@@ -290,7 +292,7 @@ def _models(options: argparse.Namespace) -> int:
 
     facts = builtin_facts()
     if options.json:
-        show(json.dumps(facts, indent=2))
+        show(*json.dumps(facts, indent=2).splitlines())
     elif facts:
         show(*builtin_lines(facts))
     else:
@@ -302,7 +304,8 @@ def _doctor(options: argparse.Namespace) -> int:
     from restore.commands import doctor
 
     facts = doctor.examine()
-    show(*([json.dumps(facts, indent=2)] if options.json else doctor.lines_of(facts)))
+    lines = json.dumps(facts, indent=2).splitlines() if options.json else doctor.lines_of(facts)
+    show(*lines)
     return DONE if doctor.healthy(facts) else SOME_FAILED
 
 
@@ -310,7 +313,7 @@ def _data(words: list[str]) -> int:
     from restore.commands.data import ACTIONS, data_parser, data_usage, run_data
 
     if not words or words[0] in ("-h", "--help"):
-        show(data_usage())
+        show(*data_usage().splitlines())
         return DONE if words else NOT_BEGUN
     if words[0] not in ACTIONS:
         raise UsageError(f"there is no action {words[0]!r} of data; expected {', '.join(ACTIONS)}")

@@ -29,3 +29,14 @@ class OutputError(RestoreError):
 
 class OutOfMemoryError(RestoreError):
     """The device has no room even for the smallest tile."""
+
+
+def printable(line: str) -> str:
+    """A line whose file names cannot break it or command the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Words of a file as a message can hold them: on one line, printable, and not long."""
+    text = str(value)
+    return printable(text if len(text) <= most else f"{text[: most - 3]}...")

@@ -16,7 +16,7 @@ from restore.archs import ARCHS
 from restore.archs._blocks import IgnoresDerived
 from restore.archs._spec import ArchConfig, ArchSpec, Reading
 from restore.checkpoint import Checkpoint
-from restore.errors import CheckpointError, UsageError
+from restore.errors import CheckpointError, UsageError, printable
 from restore.official import published_as
 
 # what reading or building raises where keys, shapes or given settings name no network
@@ -113,7 +113,7 @@ def recognise(
             return spec, *found
         refusals.append(found)
     if refusals:
-        told = " | ".join(refusals)
+        told = printable(" | ".join(refusals))
         if given and any(_fits(spec, checkpoint) for spec in claiming):
             raise UsageError(f"{checkpoint.source}: fits only without the given settings: {told}")
         raise CheckpointError(f"{checkpoint.source}: fits no known network: {told}")
@@ -247,7 +247,7 @@ def _misfits(net: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 
 def _some(keys: list[str], shown: int = SHOWN) -> str:
     more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
-    return ", ".join(keys[:shown]) + more
+    return printable(", ".join(keys[:shown])) + more
 
 
 def _nearest(state: Mapping[str, Tensor]) -> str:

@@ -283,7 +283,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     [
         (torch.ones(3), "found Tensor"),
         ([1, 2], "found list"),
-        (None, "found NoneType"),
+        (None, "found nothing"),
         ({}, "found an empty dict"),
         ({"params": {}}, "found an empty dict"),
         ({"epoch": 3, "lr": 0.1}, "found keys 'epoch', 'lr'"),

@@ -368,13 +368,17 @@ def test_one_of_several_processes_keeps_a_journal(
 
 
 def test_leftovers_of_killed_programs_are_removed() -> None:
-    mine = [Path(".a.png.0123abcd.part"), Path(".a.png.ffffffff.part")]
-    others = [Path(".a.png.part"), Path(".aa.png.0123abcd.part"), Path(".a.png.0123abcd0.part")]
+    mine = [Path(".a.png.09af-0123abcd.part"), Path(".a.png.ffff-ffffffff.part")]
+    others = [
+        Path(".a.png.part"),
+        Path(".aa.png.09af-0123abcd.part"),
+        Path(".a.png.09af-0123abcd0.part"),
+    ]
     for path in (*mine, *others):
         path.touch()
     remove_leftovers("a.png")
     assert [path.exists() for path in (*mine, *others)] == [False] * 2 + [True] * 3
-    long = Path("." + "x" * 40 + ".0123abcd.part")
+    long = Path("." + "x" * 40 + ".09af-0123abcd.part")
     long.touch()
     remove_leftovers("x" * 50 + ".png")
     assert long.exists()

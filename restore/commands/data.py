@@ -266,7 +266,8 @@ def run_check(options: argparse.Namespace) -> bool:
                     "on, --test-set looks through it as such"
                 )
     if options.json:
-        show(json.dumps({title: report.as_dict() for title, report in reports.items()}, indent=2))
+        told = {title: report.as_dict() for title, report in reports.items()}
+        show(*json.dumps(told, indent=2).splitlines())
     return any(report.findings for report in reports.values())
 
 

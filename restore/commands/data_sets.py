@@ -107,7 +107,7 @@ def run_cards(options: argparse.Namespace) -> None:
         others = len(options.names) > 1
         raise UsageError(f"{error}{'; none is shown' if others else ''}") from error
     if options.json:
-        show(json.dumps([card_facts(one) for one in cards], indent=2))
+        show(*json.dumps([card_facts(one) for one in cards], indent=2).splitlines())
     elif options.names:
         for one in cards:
             show(*card_lines(one))

@@ -18,6 +18,7 @@ from typing import Literal
 
 from restore.batching.lazy import LazySequence
 from restore.batching.names import Names, digest, key
+from restore.commands import patterns
 from restore.commands.clashes import refuse_clashes
 from restore.errors import RestoreError, UsageError
 from restore.image_io import PICTURE_SUFFIXES, PictureFormat, PictureInfo, probe
@@ -70,6 +71,7 @@ class Found:
 
     sources: Sources = field(default_factory=Sources)
     others: int = 0  # files in folders that are no pictures by their names
+    links: set[str] = field(default_factory=set)  # folders that links led to
     count: Callable[[], None] = lambda: None  # is called for each file
 
 
@@ -163,7 +165,7 @@ def _expand(text: str, found: Found, recursive: bool, barred: str | None) -> Non
     elif os.path.lexists(path):
         found.sources.append(Source(path))
     elif any(mark in text for mark in "*?["):
-        matches = glob.glob(text, recursive=True)
+        matches = patterns.matches(text)
         if not matches and path.parent.is_dir():
             # a folder may have brackets in its own name
             matches = glob.glob(os.path.join(glob.escape(str(path.parent)), path.name))
@@ -201,8 +203,13 @@ def _search(
         path = folder / name
         if not is_folder:
             _take(path, below, found)
-        elif recursive and os.path.realpath(path) not in {*above, real, barred}:
+        elif recursive and _is_new(path, found, {*above, real, barred}):
             _search(path, below / name, found, recursive, barred, above | {real})
+
+
+def _is_new(folder: Path, found: Found, barred: set[str | None]) -> bool:
+    """Whether to go into a folder: not around in a circle, and not twice by different links."""
+    return os.path.realpath(folder) not in barred and patterns.is_new(folder, found.links)
 
 
 def _take(path: Path, below: Path, found: Found) -> None:

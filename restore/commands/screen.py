@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from restore.commands.text import agreement_line, details_line, outcome_line, printable
+from restore.commands.text import agreement_line, details_line, outcome_line
+from restore.errors import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def show(*lines: str) -> None:
-    """Print lines to standard output."""
+    """Print lines to standard output; names in them can neither break a line nor the terminal."""
     for line in lines:
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 def complain(line: str) -> None:
@@ -127,7 +128,7 @@ class Screen:
         # below; the bar on top is the last to go, as only that one puts the cursor back to the left
         below = 0 if self._pictures is None else 1
         self._tiles = tqdm(
-            desc=job.source.name, unit="tile", leave=False, ncols=width, position=below
+            desc=printable(job.source.name), unit="tile", leave=False, ncols=width, position=below
         )
 
     def progress(self, step: Progress) -> None:

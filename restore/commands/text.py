@@ -63,11 +63,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def printable(line: str) -> str:
-    """A line whose file names cannot break it or command the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-
-
 def plural(n: int, noun: str) -> str:
     """Say "1 tile" or "8 tiles"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

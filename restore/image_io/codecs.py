@@ -26,6 +26,7 @@ from restore.image_io.source import Opened
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC_PREFIX = b"ICC_PROFILE\0"
+_SCAN, _MOST_SCANS = b"\xff\xda", 100
 _SEGMENT = 65533  # bytes a JPEG segment holds after its length
 MAX_JPEG_ICC = 255 * (_SEGMENT - len(_ICC_PREFIX) - 2)
 MAX_JPEG_EXIF = _SEGMENT - len(_EXIF_PREFIX)
@@ -36,11 +37,27 @@ def open_jpeg(file: BinaryIO) -> Opened:
     """Read the markers of a JPEG file up to its scan."""
     # not Image.open: that compares sizes with a limit of its own, a global
     image = JpegImagePlugin.JpegImageFile(file)
+    if "progressive" in image.info:
+        _check_scans(file)
     exif = _without_prefix(image.info.get("exif"))
     channels = 1 if image.mode == "L" else 3
     info = PictureInfo(*image.size, channels, 8, "jpg", has_alpha=False, n_frames=1)
     size = image.width * image.height * len(image.getbands())
     return Opened(info, size, orientation_of(exif), lambda: _decode_jpeg(image, exif))
+
+
+def _check_scans(file: BinaryIO) -> None:
+    """Raise ValueError for more passes over the picture than any encoder makes.
+
+    A few bytes can ask for one, and each takes as long as the picture is large.
+    """
+    file.seek(0)
+    scans, end = 0, b""
+    while part := file.read(2**20):
+        scans += (end + part).count(_SCAN)
+        end = part[-1:]
+    if scans > _MOST_SCANS:
+        raise ValueError(f"it has {scans} scans; a progressive file has some ten")
 
 
 def _decode_jpeg(image: Image.Image, exif: bytes | None) -> Picture:
@@ -223,5 +240,7 @@ def encode_bmp(picture: Picture) -> bytes:
     """An 8-bit picture without alpha as a BMP file."""
     samples = picture.pixels[..., 0] if picture.pixels.shape[2] == 1 else picture.pixels
     out = io.BytesIO()
-    Image.fromarray(samples).save(out, "BMP", dpi=picture.dpi or (0, 0))
+    # it counts in metres, with 32 bits
+    dpi = picture.dpi if picture.dpi and max(picture.dpi) < 2**25 else (0, 0)
+    Image.fromarray(samples).save(out, "BMP", dpi=dpi)
     return out.getvalue()

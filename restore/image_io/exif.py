@@ -9,6 +9,7 @@ Source: TIFF 6.0, section 2; Exif 2.32 (CIPA DC-008), sections 4.5 and 4.6.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from dataclasses import dataclass
@@ -50,14 +51,22 @@ class Entry:
     at: int = 0  # where the entry itself begins in what it was read from
 
     def number(self) -> float | None:
-        """The first value as a number, None for text, bytes and what is cut short."""
+        """The first value as a finite number, None for text, bytes and what is cut short."""
         form = {1: "<B", 3: "<H", 4: "<I", 13: "<I", 16: "<Q", 18: "<Q", 11: "<f", 12: "<d"}
         if self.kind in form and len(self.data) >= struct.calcsize(form[self.kind]):
-            return float(struct.unpack_from(form[self.kind], self.data)[0])
+            value = float(struct.unpack_from(form[self.kind], self.data)[0])
+            return value if math.isfinite(value) else None
         if self.kind == RATIONAL and len(self.data) >= 8:
             above, below = struct.unpack_from("<II", self.data)
             return above / below if below else None
         return None
+
+    def offset(self) -> int | None:
+        """The place in the file that it points to, None where it is no pointer."""
+        if self.kind not in (LONG, 13, LONG8, 18) or len(self.data) not in (4, 8):
+            return None
+        at = int.from_bytes(self.data, "little")
+        return at if 0 < at < 2**62 else None
 
 
 def read_ifd(
@@ -159,8 +168,8 @@ def parse_exif(exif: bytes) -> tuple[ByteOrder, dict[int, Entry], int]:
 def sub_ifd(exif: bytes, order: ByteOrder, ifd0: dict[int, Entry], tag: int) -> dict[int, Entry]:
     """The directory that IFD0's `tag` points to; empty if there is none that can be read."""
     try:
-        offset = ifd0[tag].number() if tag in ifd0 else None
-        return read_ifd(io.BytesIO(exif), int(offset), order)[0] if offset else {}
+        offset = ifd0[tag].offset() if tag in ifd0 else None
+        return read_ifd(io.BytesIO(exif), offset, order)[0] if offset else {}
     except ValueError:
         return {}
 
@@ -207,16 +216,16 @@ def _drop_thumbnail(block: bytearray, order: ByteOrder, ifd1_offset: int) -> Non
         ifd1, _ = read_ifd(io.BytesIO(bytes(block)), ifd1_offset, order)
     except ValueError:
         return
-    start = ifd1[_THUMBNAIL_OFFSET].number() if _THUMBNAIL_OFFSET in ifd1 else None
+    start = ifd1[_THUMBNAIL_OFFSET].offset() if _THUMBNAIL_OFFSET in ifd1 else None
     length = ifd1[_THUMBNAIL_LENGTH].number() if _THUMBNAIL_LENGTH in ifd1 else None
     # only what lies behind both directories can be a thumbnail; anything else is damage
     if not start or not length or start < max(link + 4, ifd1_offset):
         return
-    end = min(int(start + length), len(block))
+    end = min(start + int(length), len(block))
     if end >= len(block) - 1:
-        del block[int(start) :]
+        del block[start:]
     else:
-        block[int(start) : end] = bytes(end - int(start))
+        block[start:end] = bytes(end - start)
 
 
 def _ifd0(exif: bytes | None) -> dict[int, Entry]:
@@ -241,7 +250,8 @@ def resolution_of(ifd0: dict[int, Entry]) -> tuple[float, float] | None:
     if not x or not y or unit not in (2, 3):
         return None
     per_inch = 2.54 if unit == 3 else 1.0
-    return x * per_inch, y * per_inch
+    # beyond what TIFF itself can say there is only damage
+    return (x * per_inch, y * per_inch) if min(x, y) > 0 and max(x, y) < 2**31 else None
 
 
 def resolution_entries(dpi: tuple[float, float]) -> dict[int, Entry]:

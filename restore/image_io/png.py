@@ -20,6 +20,7 @@ import numpy as np
 from PIL import PngImagePlugin
 
 from restore.image_io.picture import Array, Picture, icc_channels
+from restore.image_io.png_check import checked_pixel_data
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -42,6 +43,8 @@ XMP_KEY = b"XML:com.adobe.xmp"
 _EXIF_KEYS = (b"Raw profile type exif", b"Raw profile type APP1")
 # no honest profile, EXIF block or XMP packet comes near; a chunk may inflate to gigabytes
 MAX_METADATA = 2**24
+_MOST_CHUNKS = 2**20  # pixel data comes in chunks of 8 KiB and more
+_MOST_KEY = 79  # characters of a text's keyword
 METRES_PER_INCH = 0.0254
 
 
@@ -154,16 +157,23 @@ def _walk(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     end = file.seek(0, io.SEEK_END)
     at = len(SIGNATURE)
     kind = b""
-    while kind != b"IEND":
+    for _ in range(_MOST_CHUNKS):
+        if kind == b"IEND":
+            return
         file.seek(at)
         head = file.read(8)
         if len(head) < 8:
             raise ValueError("it is cut short")
         length, kind = struct.unpack(">I4s", head)
         if at + 12 + length > end:
-            raise ValueError(f"it is cut short within its {kind.decode('latin-1')} chunk")
+            raise ValueError(f"it is cut short within its {_name(kind)} chunk")
         yield kind, at + 8, length
         at += 12 + length
+    raise ValueError(f"it has more than {_MOST_CHUNKS:,} chunks")
+
+
+def _name(kind: bytes) -> str:
+    return kind.decode("latin-1") if kind.isalpha() else kind.hex(" ")
 
 
 def _read_chunk(file: BinaryIO, kind: bytes, at: int, length: int) -> bytes:
@@ -171,7 +181,7 @@ def _read_chunk(file: BinaryIO, kind: bytes, at: int, length: int) -> bytes:
     data = file.read(length)
     crc = file.read(4)
     if zlib.crc32(data, zlib.crc32(kind)).to_bytes(4, "big") != crc:
-        raise ValueError(f"its {kind.decode('latin-1')} chunk is damaged (checksum)")
+        raise ValueError(f"its {_name(kind)} chunk is damaged (checksum)")
     return data
 
 
@@ -210,7 +220,7 @@ def _take_text(png: PngFile, kind: bytes, data: bytes, texts: list[bytes]) -> No
     elif key in _EXIF_KEYS:
         png.exif = png.exif or _raw_profile(text)
     else:
-        texts.append(key)
+        texts.append(key[:_MOST_KEY])
 
 
 def _raw_profile(text: bytes) -> bytes | None:
@@ -289,13 +299,7 @@ def _decode_8(png: PngFile, parts: list[bytes]) -> Array:
 def _decode_16(png: PngFile, parts: list[bytes]) -> Array:
     """[H, W, samples] uint16."""
     # OpenCV returns what it has of incomplete data without a word
-    inflater, have, expected = zlib.decompressobj(), 0, _raw_size(png)
-    for part in parts:
-        while part and have < expected:
-            have += len(inflater.decompress(part, 2**20))
-            part = inflater.unconsumed_tail
-    if have < expected:
-        raise ValueError(f"its pixel data inflates to {have} of {expected} bytes")
+    parts = checked_pixel_data(parts, _passes(png))
     decoded = cv2.imdecode(np.frombuffer(_bare(png, parts), np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise ValueError("its pixel data is damaged")
@@ -304,17 +308,15 @@ def _decode_16(png: PngFile, parts: list[bytes]) -> Array:
     return samples[..., order[png.colour]]
 
 
-def _raw_size(png: PngFile) -> int:
-    """Bytes of the filtered rows, one filter byte each."""
+def _passes(png: PngFile) -> list[tuple[int, int]]:
+    """Rows, and bytes of a filtered row with its filter byte, of each pass that has any."""
     bits = png.bits * _SAMPLES[png.colour]
-    if not png.interlaced:
-        return png.height * (1 + (png.width * bits + 7) // 8)
-    total = 0
-    for x, y, dx, dy in _ADAM7:
-        columns, rows = -(-(png.width - x) // dx), -(-(png.height - y) // dy)
-        if columns > 0 and rows > 0:
-            total += rows * (1 + (columns * bits + 7) // 8)
-    return total
+    passes = [(png.width, png.height)]
+    if png.interlaced:
+        passes = [
+            (-(-(png.width - x) // dx), -(-(png.height - y) // dy)) for x, y, dx, dy in _ADAM7
+        ]
+    return [(h, 1 + (w * bits + 7) // 8) for w, h in passes if w > 0 and h > 0]
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

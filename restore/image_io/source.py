@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from restore.errors import ImageError, RestoreError
+import cv2
+
+from restore.errors import ImageError, RestoreError, shown
 from restore.image_io.picture import Picture, PictureFormat, PictureInfo
+from restore.special_files import special_file
 
 PathLike = str | os.PathLike[str]
 _BY_FORMAT: dict[PictureFormat, tuple[str, ...]] = {
@@ -30,6 +35,15 @@ DEFAULT_MAX_PIXELS = 2**28
 BOMB_RATIO = 2000
 # below this a bomb does no harm, and a blank 1-bit page or a flat WebP is honestly that small
 BOMB_BYTES = 2**27
+# what decoders raise where damage leads them to places that their authors did not think of
+_INNER_ERRORS = (
+    *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, UnicodeError),
+    *(RecursionError, NotImplementedError, struct.error, cv2.error),
+)
+_INNER_WORDS = re.compile(
+    r"\b(object|subscript\w*|arguments?|unpack|reshape|broadcast|operands?|literal|buffer|NoneType|"
+    r"dimensions?|out of range|index|array|0x\w+|return\w*)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +68,13 @@ def opened_file(path: PathLike) -> Iterator[tuple[BinaryIO, PictureFormat]]:
         if stat.S_ISDIR(mode):
             raise ImageError(f"{path}: is a folder; name a picture file")
         if not stat.S_ISREG(mode):
-            raise ImageError(f"{path}: is no regular file; name a picture file")
+            special = special_file(path) or "no regular file"
+            raise ImageError(f"{path}: is {special}; name a picture file")
         file = open(path, "rb")  # noqa: SIM115 - closed below, errors of the body are not ours
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
+    except ValueError as error:  # a path that no system has
+        raise ImageError(f"{shown(path)}: cannot be read: {error}; check the path") from error
     except OSError as error:
         why = error.strerror or str(error)
         raise ImageError(f"{path}: cannot be read: {why}; check the path and its rights") from error
@@ -81,11 +98,18 @@ def decoding(path: PathLike) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{path}: there is not enough memory to decode it") from error
     except Exception as error:  # decoders raise nearly every type on damaged files
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ImageError(
-            f"{path}: damaged, or of a kind that cannot be decoded: {why}; "
+            f"{path}: damaged, or of a kind that cannot be decoded: {_reason(error)}; "
             "get the file again, or save it anew with another program"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder says, where it speaks of the file and not of its own inner works."""
+    text = str(error).strip().partition("\n")[0]
+    if not text or isinstance(error, _INNER_ERRORS) or _INNER_WORDS.search(text):
+        return "its parts contradict each other"
+    return shown(text, 160)
 
 
 def _sniff(head: bytes) -> PictureFormat | None:

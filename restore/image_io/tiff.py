@@ -24,6 +24,7 @@ from PIL import TiffImagePlugin
 from restore.image_io.exif import (
     EXIF_IFD,
     GPS_IFD,
+    ByteOrder,
     Entry,
     encode_ifd,
     long,
@@ -36,10 +37,34 @@ from restore.image_io.picture import Array
 MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED = 0, 1, 2, 3, 5
 _COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, PALETTE: 1, SEPARATED: 4}
 _MAX_SAMPLES = 32
+_MOST_PAGES = 10_000
+_LEAST_SEGMENT = 2**26  # bytes that a strip or tile may have whatever the size of the picture
+_BAND_SAMPLES = 2**20
 _DEFLATE = (8, 32946)
 _BYTE_CODECS = (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _ICC, _XMP, _INK_SET = 34675, 700, 332
+
+
+def _check_pages(file: BinaryIO) -> None:
+    """Raise ValueError where the list of pages is endless, before anything follows it."""
+    file.seek(0)
+    head = file.read(16)
+    order: ByteOrder = "<" if head[:1] == b"I" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    counts, entry, offset = ("Q", 20, "Q") if big else ("H", 12, "I")
+    at = struct.unpack_from(order + offset, head.ljust(16, b"\0"), 8 if big else 4)[0]
+    for _ in range(_MOST_PAGES):
+        if not 0 < at < 2**62:
+            return
+        file.seek(at)
+        found = file.read(struct.calcsize(counts))
+        if len(found) < struct.calcsize(counts):
+            return  # whoever reads that page tells
+        file.seek(at + len(found) + entry * min(struct.unpack(order + counts, found)[0], 2**32))
+        after = file.read(struct.calcsize(offset))
+        at = struct.unpack(order + offset, after.ljust(struct.calcsize(offset), b"\0"))[0]
+    raise ValueError(f"it has more than {_MOST_PAGES:,} pages, or they lead back to themselves")
 
 
 class TiffPage:
@@ -53,6 +78,7 @@ class TiffPage:
         """
         self.file = file
         self.file_bytes = file.seek(0, io.SEEK_END)
+        _check_pages(file)
         file.seek(0)
         tiff = tifffile.TiffFile(file)
         pages = [p for p in tiff.pages if isinstance(p, tifffile.TiffPage)]
@@ -86,7 +112,9 @@ class TiffPage:
         if min(self.height, self.width, self.samples, self.seg_height, self.seg_width) < 1:
             raise ValueError(f"its tags claim {self.width} x {self.height} pixels")
         # or a damaged tag would ask for more memory than the picture
-        if self.seg_height * self.seg_width > max(4 * self.height * self.width, 2**24):
+        sample_bytes = self.samples * max(map(int, self.bits), default=0) / 8
+        largest = max(self.height * self.width * sample_bytes, _LEAST_SEGMENT)
+        if self.seg_height * self.seg_width * sample_bytes > largest:
             raise ValueError(f"its tags claim tiles of {self.seg_width} x {self.seg_height} pixels")
         self.across = -(-self.width // self.seg_width)
         self.down = -(-self.height // self.seg_height)
@@ -96,9 +124,9 @@ class TiffPage:
         ifd0, _ = read_ifd(self.file, offset, self.order, self.big)
         subs: dict[int, dict[int, Entry]] = {}
         for tag in (EXIF_IFD, GPS_IFD):
-            at = ifd0[tag].number() if tag in ifd0 else None
+            at = ifd0[tag].offset() if tag in ifd0 else None
             if at and at < self.file_bytes:
-                subs[tag], _ = read_ifd(self.file, int(at), self.order, self.big)
+                subs[tag], _ = read_ifd(self.file, at, self.order, self.big)
         return ifd0, subs
 
     @property
@@ -208,7 +236,24 @@ class TiffPage:
         data = self._inflate(data, row_bytes, n)
         if len(data) < n * row_bytes:
             raise ValueError(f"strip or tile {index} holds {len(data)} of {n * row_bytes} bytes")
-        return self._to_samples(data[: n * row_bytes], n, per_pixel)
+        return self._in_bands(data, row_bytes, n, per_pixel)
+
+    def _in_bands(self, data: bytes, row_bytes: int, n: int, per_pixel: int) -> Array:
+        """Samples of rows; a few rows at a time, as what is made on the way is far wider."""
+        step = max(1, _BAND_SAMPLES // (self.seg_width * per_pixel))
+        out: Array | None = None
+        for first in range(0, n, step):
+            last = min(first + step, n)
+            band = data[first * row_bytes : last * row_bytes]
+            part = self._to_samples(band, last - first, per_pixel)
+            if last - first == n:
+                return part
+            if out is None:
+                out = np.empty((n, *part.shape[1:]), part.dtype)
+            out[first:last] = part
+        if out is None:
+            raise ValueError("a strip or tile has no rows")
+        return out
 
     def _inflate(self, data: bytes, row_bytes: int, n: int) -> bytes:
         if self.compression == 1:

@@ -6,7 +6,9 @@ stand twice in a section, and nothing of a file is ever run or constructed.
 
 from __future__ import annotations
 
+import os
 import re
+import select
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,14 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from restore.errors import UsageError
+from restore.errors import UsageError, shown
+from restore.special_files import special_file
 
-LARGEST = 1_000_000  # bytes; the largest official file has 6000
-MOST_VALUES = 100_000  # anchors can make few bytes many
+LARGEST = 200_000  # bytes; the largest official file has 6000, and a second is to read any
+MOST_VALUES = 10_000  # anchors can make few bytes many
 MOST_DEPTH = 50
+LONGEST_KEY, LONGEST_NUMBER = 200, 3000  # characters
+PATIENCE = 10.0  # seconds until a pipe has something to read
 
 Scalar = str | int | float | bool | None
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
@@ -57,15 +62,14 @@ class Value:
     def __str__(self) -> str:
         """For messages."""
         if isinstance(self.content, dict):
-            return (
-                f"a section with {', '.join(self.content)}" if self.content else "an empty section"
-            )
+            names = shown(", ".join(self.content), 200)
+            return f"a section with {names}" if self.content else "an empty section"
         if isinstance(self.content, str):
             return repr(self.content if len(self.content) < 80 else self.content[:77] + "...")
         if isinstance(self.content, tuple):
-            shown = f"[{', '.join(map(str, self.content[:12]))}"
-            return shown + (", ...]" if len(self.content) > 12 else "]")
-        return "empty" if self.content is None else self.text
+            first = f"[{', '.join(shown(value) for value in self.content[:12])}"
+            return first + (", ...]" if len(self.content) > 12 else "]")
+        return "empty" if self.content is None else shown(self.text)
 
 
 def read_file(path: str | Path) -> Value:
@@ -126,8 +130,14 @@ def _replaced(here: Value, names: list[str], value: Value, where: str) -> Value:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+        special = special_file(path)
+        if special == "a named pipe":  # as of a shell's <(...)
+            content = _from_pipe(path)
+        elif special:
+            raise UsageError(f"{path}: is {special}; expected an option file (.yml)")
+        else:
+            with path.open("rb") as file:
+                content = file.read(LARGEST + 1)
     except FileNotFoundError:
         near = f"; {path.parent} is not there" if not path.parent.is_dir() else ""
         raise UsageError(f"{path}: there is no such option file{near}") from None
@@ -135,6 +145,8 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path}: is a folder; expected an option file (.yml)") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a path that no system has
+        raise UsageError(f"{shown(path)}: cannot be read: {error}") from None
     if len(content) > LARGEST:
         raise UsageError(f"{path}: has more than {LARGEST:,} bytes; is it an option file (.yml)?")
     try:
@@ -146,6 +158,24 @@ def _text(path: Path) -> str:
         ) from None
 
 
+def _from_pipe(path: Path) -> bytes:
+    """What a pipe gives; UsageError where nobody writes to it."""
+    # without waiting for a writer, who may never come
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    content = b""
+    with open(descriptor, "rb", buffering=0) as file:
+        while len(content) <= LARGEST:
+            if not select.select([file], [], [], PATIENCE)[0]:
+                raise UsageError(f"{path}: is a pipe that gave nothing for {PATIENCE:.0f} s")
+            part = file.read(LARGEST)
+            if not part:
+                break
+            content += part
+    if not content:
+        raise UsageError(f"{path}: is a pipe that nobody writes to; expected an option file (.yml)")
+    return content
+
+
 def _parsed(text: str, name: str) -> Value | None:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -153,6 +183,9 @@ def _parsed(text: str, name: str) -> Value | None:
         raise UsageError(_explained(error, text, name)) from None
     except RecursionError:
         raise UsageError(f"{name}: is nested too deep") from None
+    # of numbers that stand for characters, as in "\U99999999"
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{name}: is not YAML: {shown(error)}") from None
     return None if node is None else _Tree(name).value(node)
 
 
@@ -163,7 +196,7 @@ def _explained(error: yaml.YAMLError, text: str, name: str) -> str:
         return f"{name}:{line}: has a character that YAML does not allow: {chr(error.character)!r}"
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        return f"{name}: {error}"
+        return f"{name}: {shown(error, 160)}"
     lines = text.splitlines()
     found = lines[mark.line] if mark.line < len(lines) else ""
     where = f"{name}:{mark.line + 1}"
@@ -173,10 +206,10 @@ def _explained(error: yaml.YAMLError, text: str, name: str) -> str:
     ):
         return f"{where}: has a tab; YAML takes spaces alone before a key"
     problem = getattr(error, "problem", None) or "is not YAML"
-    shown = f"; found {found.strip()!r}" if found.strip() else ""
+    there = f"; found {shown(repr(found.strip()))}" if found.strip() else ""
     return (
-        f"{where}: {problem}{shown}; check the indentation, quotes and brackets there and in the "
-        "line before"
+        f"{where}: {shown(problem, 160)}{there}; check the indentation, quotes and brackets there "
+        "and in the line before"
     )
 
 
@@ -189,10 +222,7 @@ class _Tree:
 
     def value(self, node: Node, key: Node | None = None, depth: int = 0) -> Value:
         place = self._place(key or node)
-        self._count += 1
-        if self._count > MOST_VALUES or depth > MOST_DEPTH:
-            much = f"more than {MOST_VALUES:,} values" if depth <= MOST_DEPTH else "no end of depth"
-            raise UsageError(f"{place}: the file has {much}; does an anchor hold itself?")
+        self._counted(place, depth)
         self._check_tag(node, place)
         if isinstance(node, ScalarNode):
             return Value(self._scalar(node, place), place, node.value)
@@ -201,6 +231,13 @@ class _Tree:
             return Value(items, place)
         assert isinstance(node, MappingNode)
         return Value(self._section(node, depth), place)
+
+    def _counted(self, place: str, depth: int) -> None:
+        """One value more, or one section merged; UsageError where there is no end of them."""
+        self._count += 1
+        if self._count > MOST_VALUES or depth > MOST_DEPTH:
+            much = f"more than {MOST_VALUES:,} values" if depth <= MOST_DEPTH else "no end of depth"
+            raise UsageError(f"{place}: the file has {much}; does an anchor hold itself?")
 
     def _section(self, node: MappingNode, depth: int) -> dict[str, Value]:
         own: dict[str, Value] = {}
@@ -211,12 +248,16 @@ class _Tree:
                 raise UsageError(f"{place}: a key is a list or section; expected a name")
             if key.tag == _TAG + "merge":
                 for part in self._merges(item, place):
+                    self._counted(place, depth + 1)
                     merged = {**self._section(part, depth + 1), **merged}
                 continue
             name = key.value
+            if len(name) > LONGEST_KEY:
+                raise UsageError(f"{place}: key {shown(repr(name))} is longer than any key")
             if name in own:
                 raise UsageError(
-                    f"{place}: key {name!r} stands there already, at {own[name].place}; keep one"
+                    f"{place}: key {shown(repr(name))} stands there already, at {own[name].place}; "
+                    "keep one"
                 )
             own[name] = self.value(item, key, depth + 1)
         return {**{name: merged[name] for name in merged if name not in own}, **own}
@@ -226,7 +267,7 @@ class _Tree:
         for part in parts:
             if not isinstance(part, MappingNode):
                 raise UsageError(
-                    f"{place}: << takes a section, such as *name; found {part.value!r}"
+                    f"{place}: << takes a section, such as *name; found {shown(repr(part.value))}"
                 )
             yield part
 
@@ -234,16 +275,20 @@ class _Tree:
         kind, text = node.tag.removeprefix(_TAG), str(node.value)
         if kind in _TEXT:
             plain = node.style is None and node.tag != _TAG + "timestamp"
-            return float(text.replace("_", "")) if plain and _NUMBER.fullmatch(text) else text
+            # what is longer is no number, and would take long to be seen as none
+            is_number = plain and len(text) <= LONGEST_NUMBER and _NUMBER.fullmatch(text)
+            return float(text.replace("_", "")) if is_number else text
         if ":" in text:
             return text  # YAML 1.1 takes 1:30 for ninety
         if kind == "null":
             return None
+        if len(text) > LONGEST_NUMBER:
+            raise UsageError(f"{place}: {shown(text)!r} is too long for a value of type {kind}")
         maker = yaml.constructor.SafeConstructor()
         try:
             made: Scalar = maker.yaml_constructors[node.tag](maker, node)
         except (ValueError, KeyError, IndexError):
-            raise UsageError(f"{place}: {text!r} is no {kind}") from None
+            raise UsageError(f"{place}: {shown(repr(text))} is no {kind}") from None
         return made
 
     def _check_tag(self, node: Node, place: str) -> None:
@@ -251,9 +296,9 @@ class _Tree:
         kind = node.tag.removeprefix(_TAG) if node.tag.startswith(_TAG) else None
         fits = (isinstance(node, MappingNode), isinstance(node, SequenceNode))
         if kind not in known or (fits[0] != (kind == "map")) or (fits[1] != (kind == "seq")):
-            shown = node.tag.replace(_TAG, "!!")
+            tag = shown(node.tag.replace(_TAG, "!!"))
             raise UsageError(
-                f"{place}: has the tag {shown}; option files take none but !!float, !!int, !!str, "
+                f"{place}: has the tag {tag}; option files take none but !!float, !!int, !!str, "
                 "!!bool and !!null, and run nothing"
             )
 

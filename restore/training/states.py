@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import pickle
 import random
 import warnings
 from collections.abc import Iterator
@@ -21,8 +20,10 @@ import numpy as np
 import torch
 
 from restore.atomic import atomic_output, writing
-from restore.errors import CheckpointError
+from restore.errors import CheckpointError, shown
 from restore.pickle_out import write_pickle
+from restore.special_files import special_file
+from restore.untrusted import check_pickled
 
 MARK = b"restore training state 1"
 _TRAILER = len(MARK) + hashlib.sha256().digest_size
@@ -75,14 +76,20 @@ def read_state(path: Path) -> dict[str, Any]:
         CheckpointError: missing, cut short, damaged, or no state of ours.
     """
     try:
+        if special := special_file(path):
+            raise CheckpointError(f"{path}: is {special}; expected a training state")
         with path.open("rb") as file:
             _check(path, file)
-            file.seek(0)
+        check_pickled(path)
+        with path.open("rb") as file:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    # what has our mark and another content can raise nearly anything from inside the reader
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read: {shown(error, 300)}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__}; expected a training state")
     return state

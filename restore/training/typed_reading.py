@@ -29,13 +29,11 @@ class Mistakes:
     """What is wrong in a file, gathered so that one run tells all of it."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._lines: dict[str, None] = {}  # in order, each once
 
     def add(self, place: str, text: str) -> None:
         """One more."""
-        line = f"{place}: {text}"
-        if line not in self._lines:
-            self._lines.append(line)
+        self._lines[f"{place}: {text}"] = None
 
     def __len__(self) -> int:
         """How many."""
@@ -46,7 +44,7 @@ class Mistakes:
         if self._lines:
             more = len(self._lines) - MOST_TOLD
             last = [f"and {more} more"] if more > 0 else []
-            raise UsageError("\n".join([*self._lines[:MOST_TOLD], *last]))
+            raise UsageError("\n".join([*list(self._lines)[:MOST_TOLD], *last]))
 
 
 def keys_of(kind: type[Section]) -> list[str]:
@@ -124,6 +122,9 @@ class Reader:
     ) -> None:
         for key, item in content.items():
             if key in known:
+                continue
+            if len(self._mistakes) >= MOST_TOLD:  # a file of something else may have thousands
+                self._mistakes.add(item.place, f"key {_join(name, key)!r} is not known")
                 continue
             near = difflib.get_close_matches(key, known, n=1)
             homes = [home for home in self._elsewhere.get(key, []) if home != name]
