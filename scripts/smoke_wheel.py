@@ -29,6 +29,7 @@ SHIPPED = {
     "restore": ("restore", ("*.py", "*.json", "*.yml", "py.typed", "weights/*.safetensors")),
     "restore/basicsr": ("restore/basicsr", ("*.py",)),
     "restore/bench": ("restore/bench", ("*.py", "*.yml")),
+    "restore/catalogue": ("restore/catalogue", ("*.py", "*.yml")),
     "restore/commands": ("restore/commands", ("*.py",)),
     "restore/image_io": ("restore/image_io", ("*.py",)),
     "restore/metrics": ("restore/metrics", ("*.py",)),
