@@ -21,6 +21,7 @@ import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
 from restore.commands.computing import check_arithmetic, load_telling
 from restore.commands.many_options import check_many, is_shared
+from restore.commands.models import run_models
 from restore.commands.parsing import given_setting
 from restore.commands.screen import Screen, complain, searching, show
 from restore.commands.text import plural
@@ -113,11 +114,12 @@ def _dispatch(words: list[str]) -> int:
         raise UsageError(command_error(words[0]))
     if words[0] == "data":
         return _data(words[1:])
+    if words[0] == "models":
+        return run_models(words[1:])
     options = parser_of(words[0]).parse(words[1:])
     run = {
         "upscale": _upscale,
         "info": _info,
-        "models": _models,
         "doctor": _doctor,
         "export": _export,
         "train": _train,
@@ -191,7 +193,10 @@ def _check_together(options: argparse.Namespace) -> None:
         raise UsageError(f"{option} is for a weight file; give that with --model_path")
     name = options.model_name
     if name and (Path(name).suffix or os.sep in name):
-        raise UsageError(f"-n takes the name of a built-in model; for a file: --model_path {name}")
+        from restore.catalogue.entries import known_as  # the authors' names of files are names too
+
+        if not known_as(name):
+            raise UsageError(f"-n takes the name of a model; for a file: --model_path {name}")
 
 
 def _batch(
@@ -233,14 +238,16 @@ def _batch(
 
 
 def _model(options: argparse.Namespace, screen: Screen) -> Model:
-    from restore.loading import load, load_builtin
+    from restore.loading import load, load_builtin, official_copy
+
+    path = options.model_path or official_copy(options.model_name)
 
     def loaded(dtype: str) -> Model:
-        if not options.model_path:
+        if not path:
             wanted = options.model_name or options.outscale or DEFAULT_SCALE
             return load_builtin(wanted, device=options.device, dtype=dtype)
         return load(
-            options.model_path,
+            path,
             device=options.device,
             dtype=dtype,
             arch=options.arch,
@@ -285,19 +292,6 @@ def _info(options: argparse.Namespace) -> int:
     if not known and all(isinstance(failure, UsageError) for failure in failures):
         return NOT_BEGUN
     return SOME_FAILED if failures else DONE
-
-
-def _models(options: argparse.Namespace) -> int:
-    from restore.commands.info import builtin_facts, builtin_lines
-
-    facts = builtin_facts()
-    if options.json:
-        show(*json.dumps(facts, indent=2).splitlines())
-    elif facts:
-        show(*builtin_lines(facts))
-    else:
-        show("this installation holds no built-in model; give weight files with --model_path")
-    return DONE
 
 
 def _doctor(options: argparse.Namespace) -> int:

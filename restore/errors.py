@@ -27,6 +27,10 @@ class OutputError(RestoreError):
     """A result that could not be written; no partial file is left behind."""
 
 
+class DownloadError(RestoreError):
+    """A file that could not be brought from its address, or is not what it should be there."""
+
+
 class OutOfMemoryError(RestoreError):
     """The device has no room even for the smallest tile."""
 

@@ -53,9 +53,9 @@ def load(
 
     Args:
         path_or_state_dict: a .pth, .pt, .ckpt or .safetensors file; where there is no file of that
-            name, a built-in model ("swinir_builtin_x2", see `restore models`); or what a file
-            holds: a state dict, bare or under its checkpoint key. A mapping is copied, never
-            changed.
+            name, a built-in model ("swinir_builtin_x2") or an official one in the cache
+            ("HAT-x4"; see `restore models`); or what a file holds: a state dict, bare or under
+            its checkpoint key. A mapping is copied, never changed.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: of the arithmetic: "auto" (fp32), "fp32", "fp16", "bf16", "fp64", or as PyTorch
             calls them: "float16", "half", torch.float16.
@@ -128,9 +128,32 @@ def _found(name: str | Path, key: str | None) -> Checkpoint:
     if not os.path.lexists(name):
         if str(name) in builtin_names():
             return _read_builtin(str(name))
+        if copy := _copy_of(str(name)):
+            return read_checkpoint(copy, key)
         if "\0" not in str(name):
             raise CheckpointError(f"{name}: no such file, and {no_builtin(str(name))}")
     return read_checkpoint(name, key)
+
+
+def official_copy(name: str | None) -> Path | None:
+    """The copy in the cache of an official model; None for built-in and unknown names.
+
+    Raises:
+        CheckpointError: the copy is not what the catalogue says.
+        UsageError: it is not there, or several models have the name; the message says what to do.
+    """
+    if not name or name in builtin_names():
+        return None
+    from restore.catalogue.getting import cached  # most models are files
+
+    return cached(name)
+
+
+def _copy_of(name: str) -> Path | None:
+    try:
+        return official_copy(name)
+    except UsageError as error:
+        raise CheckpointError(f"{name}: no such file; {error}") from error
 
 
 def builtin_names() -> list[str]:
@@ -143,12 +166,19 @@ def builtin_names() -> list[str]:
 def no_builtin(name: str) -> str:
     """That no built-in model has a name, which there are, and which of them is near, in words."""
     names = builtin_names()
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1) or _near_official(name)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return (
         f"no built-in model is called {name!r}; {hint}there is "
         f"{', '.join(names) or 'none in this installation'}"
     )
+
+
+def _near_official(name: str) -> list[str]:
+    """The official model whose name is nearest, if one is near."""
+    from restore.catalogue.entries import nearest  # only mistakes ask
+
+    return nearest(name, most=1)
 
 
 def _read_builtin(name: str) -> Checkpoint:

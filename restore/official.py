@@ -19,10 +19,13 @@ class OfficialModel:
     Attributes:
         spec: its architecture.
         config: its whole configuration.
-        task: such as "super-resolution"; several are joined by commas.
+        task: such as "super-resolution".
         data: what it was trained on.
         files: names of its weight files; empty where none was published or no name is known.
         source: address at which the authors offer them.
+        offered: the files as they lie there; "" for one whose name is not known.
+        marks: of each of them, what tells it apart from others of the variant; "" where nothing
+            has to.
     """
 
     spec: ArchSpec
@@ -31,6 +34,8 @@ class OfficialModel:
     data: str
     files: tuple[str, ...]
     source: str
+    offered: tuple[str, ...]
+    marks: tuple[str, ...]
 
     @property
     def variant(self) -> str:
@@ -65,12 +70,20 @@ def published_as(spec: ArchSpec, config: ArchConfig) -> tuple[OfficialModel, ...
 def _model(entry: Mapping[str, Any], scale: int | None) -> OfficialModel:
     spec = next(spec for spec in ARCHS if spec.name == entry["arch"])
     values = dict(entry["config"]) if scale is None else {**entry["config"], "upscale": scale}
-    files = entry["files"] if isinstance(entry["files"], list) else entry["files"][scale]
+    offered = _names(entry.get("offered", entry["files"]), scale)
     return OfficialModel(
         spec,
         spec.config().replaced(values, "official.yml"),
         entry["task"],
         entry["data"],
-        tuple(name.format(scale=scale) for name in files),
+        _names(entry["files"], scale),
         entry["source"],
+        offered,
+        tuple(entry.get("marks", [""] * len(offered))),
     )
+
+
+def _names(given: list[str] | Mapping[int, list[str]], scale: int | None) -> tuple[str, ...]:
+    """The files of one scale, of those of all or of those by scale."""
+    names = given if isinstance(given, list) else given.get(scale or 1, [])
+    return tuple(name.format(scale=scale) for name in names)

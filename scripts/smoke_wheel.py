@@ -30,6 +30,7 @@ SHIPPED = {
     "restore/basicsr": ("restore/basicsr", ("*.py",)),
     "restore/batching": ("restore/batching", ("*.py",)),
     "restore/bench": ("restore/bench", ("*.py", "*.yml")),
+    "restore/catalogue": ("restore/catalogue", ("*.py", "*.yml")),
     "restore/commands": ("restore/commands", ("*.py",)),
     "restore/image_io": ("restore/image_io", ("*.py",)),
     "restore/metrics": ("restore/metrics", ("*.py",)),

@@ -580,6 +580,7 @@ def builtin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     from restore import loading
+    from restore.catalogue.entries import known_as
     from restore.commands import info
     from restore.official import official_models
 
@@ -588,7 +589,7 @@ def builtin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     state = tiny(2).module.state_dict()
     metadata = {"licence": "CC0", "training": json.dumps({"steps": 5, "set5_psnr_y": 31.456})}
     save_file(state, folder / "swinir_tiny_x2.safetensors", metadata)
-    official_models()  # from the real installation, once
+    official_models(), known_as("HAT-x4")  # from the real installation, once
     for module in (info, loading):
         monkeypatch.setattr(module.resources, "files", lambda _: folder.parent)
 
@@ -600,7 +601,7 @@ def test_built_in_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert out[0].split()[:3] == ["model", "size", "licence"]
     assert re.fullmatch(r"swinir_tiny_x2  [\d.]+ KiB  CC0      31\.46 dB", out[1])
     assert cli.main(["models", "--json"]) == 0
-    (facts,) = json.loads(capsys.readouterr().out)
+    facts, *_ = json.loads(capsys.readouterr().out)
     assert facts["metadata"]["training"]["steps"] == 5
     assert cli.main(["info", "swinir_tiny_x2"]) == 0
     assert "licence: CC0" in capsys.readouterr().out

@@ -96,6 +96,27 @@ def _has_key(models: Sequence[OfficialModel], name: str) -> bool:
     return any(plain_key(key) == here for model in models for key in _keys_of(model))
 
 
+def figures_of(model: OfficialModel, file: str) -> dict[str, dict[str, Published]]:
+    """All that was printed for one checkpoint, by set and by metric with what it is counted on.
+
+    Args:
+        model: whose weights it holds.
+        file: its name; "" where nobody recorded it.
+    """
+    here = plain_key(file if file in model.files else _keys_of(model)[0])
+    found: dict[str, dict[str, Published]] = {}
+    for entry in _entries():
+        printed = {_set_name(name): name for name in entry["sets"]}
+        for level, cells in entry["rows"].items():
+            if plain_key(entry["key"].format(level=level)) != here:
+                continue
+            if entry.get("task", model.task) != model.task:
+                continue
+            for (dataset, _, metric), figure in _row(entry, level, str(cells)):
+                found.setdefault(printed[dataset], {})[f"{metric}_{figure.channels}"] = figure
+    return found
+
+
 def plain_key(name: str) -> str:
     """A file's name without folder, suffix and case; names of the same file become one."""
     stem = Path(name).name

@@ -13,6 +13,7 @@ from restore.commands.bench import bench_parser
 from restore.commands.computing import add_arithmetic, add_tiles
 from restore.commands.export import export_parser
 from restore.commands.many_options import add_many
+from restore.commands.models import list_parser
 from restore.commands.parsing import (
     Parser,
     above_zero,
@@ -29,7 +30,7 @@ from restore.commands.web import web_parser
 COMMANDS = {
     "upscale": "enlarge or clean pictures",
     "info": "say what a weight file or a picture file is",
-    "models": "list the built-in models",
+    "models": "list models, and download official ones",
     "doctor": "examine this installation",
     "export": "write a model as ONNX, OpenVINO or torch.export",
     "train": "train a network, as an option file says",
@@ -100,7 +101,7 @@ def parser_of(command: str) -> Parser:
     build: dict[str, Callable[[], Parser]] = {
         "upscale": _upscale_parser,
         "info": _info_parser,
-        "models": lambda: _facts_parser("models"),
+        "models": list_parser,
         "doctor": lambda: _facts_parser("doctor"),
         "export": export_parser,
         "train": train_parser,
@@ -192,7 +193,8 @@ def _add_model(parser: Parser) -> None:
     group.add_argument(
         *("-n", "--model_name"),
         metavar="NAME",
-        help="a built-in model, see `restore models` (default: the one for the scale)",
+        help="a built-in model, or an official one in the cache; see `restore models` (default: "
+        "the built-in one for the scale)",
     )
     group.add_argument("--model_path", metavar="FILE", help=".pth, .pt, .ckpt or .safetensors")
     add_settings(group)

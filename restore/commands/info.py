@@ -16,7 +16,7 @@ from restore.checkpoint import looks_like_weights
 from restore.costs import parameters_and_multiply_adds
 from restore.errors import CheckpointError, UsageError
 from restore.image_io import probe
-from restore.loading import builtin_names, load, load_builtin, no_builtin
+from restore.loading import builtin_names, load, load_builtin, no_builtin, official_copy
 from restore.model import Model
 from restore.official import published_as
 
@@ -36,17 +36,20 @@ def facts_of(
     """Facts of a weight file, a built-in model or a picture, whichever the name is of.
 
     Args:
-        name: of the file or model.
+        name: of the file, built-in model, or official model in the cache.
         arch: of a weight file; see `restore.load`.
         config: the same.
 
     Raises:
         CheckpointError: weights that cannot be read or are not recognised.
         ImageError: a picture that cannot be read, or a file that is neither.
-        UsageError: there is no such file and no such built-in model.
+        UsageError: there is no such file and no such built-in model, or an official model has
+            this name and is not in the cache.
     """
     path = Path(name)
-    if is_weights(name):
+    if not path.exists() and (copy := official_copy(name)):
+        path = copy
+    if is_weights(str(path)):
         return _of_weights(path, arch, config)
     if path.exists():
         return _of_picture(path)
@@ -161,7 +164,7 @@ def _flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def lines_of(facts: Facts) -> list[str]:
     """Facts for people: the name, then a line each."""
     if facts["kind"] == "picture":
-        return [facts["file"], *_indented(_picture_pairs(facts))]
+        return [facts["file"], *indented(_picture_pairs(facts))]
     pairs = [
         ("variant", facts["variant"]),
         ("network", f"{facts['architecture']} ({facts['paper']})"),
@@ -179,7 +182,7 @@ def lines_of(facts: Facts) -> list[str]:
         *(("metadata", f"{k}: {v}") for k, v in _flat(facts.get("metadata", {}))),
         ("config", ", ".join(f"{k}={v}" for k, v in facts["config"].items())),
     ]
-    return [facts["file"], *_indented(pairs)]
+    return [facts["file"], *indented(pairs)]
 
 
 def _colours(taken: int, made: int) -> str:
@@ -236,7 +239,8 @@ def _picture_pairs(facts: Facts) -> list[tuple[str, str]]:
     return pairs
 
 
-def _indented(pairs: list[tuple[str, str]]) -> list[str]:
+def indented(pairs: list[tuple[str, str]]) -> list[str]:
+    """Names and values as lines; a name that comes again is not repeated."""
     width = max(len(name) for name, _ in pairs)
     shown, before = [], ""
     for name, value in pairs:

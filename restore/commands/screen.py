@@ -44,6 +44,49 @@ def counted(total: int, noun: str, quiet: bool) -> Iterator[Callable[[], None]]:
         yield lambda: (bar.update(), None)[1]
 
 
+class BytesBar:
+    """A file's bytes as they come: a bar with speed and time left where there is a terminal."""
+
+    def __init__(self, name: str, quiet: bool) -> None:
+        self._name = name
+        self._quiet = quiet
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> BytesBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def progress(self, done: int, total: int | None) -> None:
+        """So many bytes are there, of how many if that is known."""
+        if self._quiet or not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            # what was there before is no speed
+            self._bar = tqdm(
+                desc=self._name,
+                initial=done,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                leave=False,
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def say(self, text: str) -> None:
+        """A line above the bar, unless all is to be quiet."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.clear()
+        complain(f"{self._name}: {text}")
+
+
 @contextlib.contextmanager
 def searching(quiet: bool) -> Iterator[Callable[[], None]]:
     """Where that is a terminal, how many files were looked at; what is yielded counts one."""
