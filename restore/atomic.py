@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,3 +85,38 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder under a temporary name that takes the place of `path` at a clean end.
+
+    Any exception, KeyboardInterrupt too, removes it and leaves what stood at `path` as it was. A
+    folder that stands there is replaced as a whole.
+
+    Raises:
+        OutputError: a file stands at `path`, or the folder cannot be created or renamed.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_dir():
+        raise output_error(path, FileExistsError(errno.EEXIST, "is a file"))
+    unique = f".{target.name[:40]}.{secrets.token_hex(4)}"
+    part, old = (target.with_name(f"{unique}.{end}") for end in ("part", "old"))
+    with writing(path):
+        part.mkdir()
+    try:
+        yield part
+        with writing(path):
+            if target.exists():
+                # no system replaces a folder that is not empty
+                os.replace(target, old)
+            try:
+                os.replace(part, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
 from restore.commands.computing import check_arithmetic, load_telling
+from restore.commands.large import layout_of
 from restore.commands.parsing import given_setting
 from restore.commands.screen import Screen, complain, show
 from restore.commands.text import plural, summary_line
@@ -158,6 +159,7 @@ def _check_together(options: argparse.Namespace) -> None:
     if options.model_name and options.model_path:
         raise UsageError("-n names a built-in model and --model_path a file; give one of them")
     check_arithmetic(options)
+    layout_of(options)
     if options.quiet and options.verbose:
         raise UsageError("-q and -v contradict each other; give one")
     if options.padding == "published" and (options.tile not in ("auto", 0) or options.verify_tiles):
@@ -197,6 +199,7 @@ def _batch(options: argparse.Namespace, jobs: list[Job], screen: Screen) -> Batc
         max_pixels=DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None,
         skip_existing=options.skip_existing,
         verify_tiles=options.verify_tiles,
+        layout=layout_of(options),
     )
     return Batch(jobs, model, settings)
 

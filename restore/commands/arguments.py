@@ -12,6 +12,7 @@ from pathlib import Path
 from restore.commands.bench import bench_parser
 from restore.commands.computing import add_arithmetic, add_tiles
 from restore.commands.export import export_parser
+from restore.commands.large import add_layout
 from restore.commands.parsing import (
     Parser,
     above_zero,
@@ -35,7 +36,7 @@ COMMANDS = {
     "bench": "reproduce papers' tables, compare models and time them",
     "data": "store and check training pictures, list and make test sets",
 }
-EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
+EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp", "zarr")
 PADDINGS = ("reflect", "published")
 
 TOP_EPILOG = """\
@@ -53,6 +54,7 @@ examples:
   restore upscale -i "photos/*.png" --suffix _x4  a pattern; results get _x4 in their names
   restore upscale photo.jpg --compare             with a picture of before and after
   restore upscale scan.tif --model_path SwinIR.pth --tile 256
+  restore upscale slide.svs -s 2 -o large.tif --pyramid --tiff-compression zstd
   restore upscale -i photos --dry-run             what would be done, and how long it takes
 
 exit codes: 0 all done; 1 some pictures failed, the others are done; 2 nothing was begun, because
@@ -175,8 +177,8 @@ def _add_files(parser: Parser) -> None:
         "--max-pixels",
         type=whole_number,
         metavar="N",
-        help="refuse larger pictures, as a guard against bombs (default: 2^28); 0 is no limit; "
-        "TIFF to TIFF has none",
+        help="refuse larger pictures, as a guard against bombs; 0 is no limit (default: 2^28; none "
+        "for what goes through in parts: TIFF, PNG, Zarr, and others with the extra [large])",
     )
 
 
@@ -222,8 +224,9 @@ def _add_results(parser: Parser) -> None:
         default="auto",
         metavar="NAME",
         help="auto (the input's format; PNG where that cannot carry the result), png, jpg, webp, "
-        "tiff or bmp",
+        "tiff, bmp or zarr (a folder of chunks; with the extra [large])",
     )
+    add_layout(group)
     group.add_argument(
         "--quality", type=percent, metavar="1-100", help="of jpg and webp (default: 95)"
     )
