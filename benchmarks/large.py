@@ -52,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.child:
         print(json.dumps(measure(*map(Path, options.child), options)))
         return
-    rows = []
+    from benchmarks.machine import describe
+
+    settings = {key: getattr(options, key) for key in ("tile", "compression", "pyramid")}
+    rows = list[dict[str, Any]]()
+    content = {"machine": describe(), "model": MODEL, "scale": 2, **settings, "rows": rows}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for megapixels in options.megapixels:
             kinds = ["stub"] + ["network"] * (megapixels in options.network)
@@ -63,12 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 row |= measured(picture, Path(folder, "out", "result.tif"), kind, options)
                 rows.append(row)
                 print(line(row), flush=True)
+                options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
             picture.unlink()
-    from benchmarks.machine import describe
-
-    settings = {key: getattr(options, key) for key in ("tile", "compression", "pyramid")}
-    content = {"machine": describe(), "model": MODEL, "scale": 2, **settings, "rows": rows}
-    options.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     worst = max(row["peak_bytes"] for row in rows)
     print(f"most: {worst / 1e6:.0f} MB above the model; the limit is {LIMIT / 1e6:.0f} MB")
     if worst > LIMIT:
@@ -134,8 +134,9 @@ class Stub:
 
     def __call__(self, x: Any, *, dtype: Any = None, padding: str = "reflect") -> Any:
         """[B, C, h, w] to [B, C, h * s, w * s]."""
-        s = self._model.scale
-        return x.repeat_interleave(s, 2).repeat_interleave(s, 3)
+        from torch.nn.functional import interpolate
+
+        return interpolate(x, scale_factor=self._model.scale, mode="nearest")
 
 
 def make_picture(path: Path, megapixels: float, aspect: float = 1.0) -> list[int]:
@@ -148,7 +149,7 @@ def make_picture(path: Path, megapixels: float, aspect: float = 1.0) -> list[int
     height = max(1, round(math.sqrt(megapixels * 1e6 / aspect)))
     width = max(1, round(height * aspect))
     photo = np.asarray(Image.open(ROOT / "samples" / "photo.png").convert("RGB"))
-    photo = photo[:256, :256]
+    photo = np.tile(photo, (2, 2, 1))[:256, :256]
     turned = [np.rot90(photo, turns) for turns in range(4)]
     with TiffTileWriter(
         path, Raster(height, width, 3, np.uint8), tile=256, compression="none"
@@ -168,8 +169,7 @@ def line(row: dict[str, Any]) -> str:
     by = "the built-in network" if row["by"] == "network" else "the stub"
     return (
         f"| {row['megapixels']:g} MP | {width} x {height} | {by} "
-        f"| {row['peak_bytes'] / 1e6:.0f} MB | {row['seconds']:.0f} s "
-        f"| {row['output_bytes'] / 1e9:.2f} GB |"
+        f"| {row['peak_bytes'] / 1e6:.0f} MB | {row['output_bytes'] / 1e6:.0f} MB |"
     )
 
 
