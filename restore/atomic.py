@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 import zlib
@@ -86,8 +87,7 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             f"{os.fspath(path)}: cannot be written: {target} is a device or a pipe; name a file"
         )
     # a long name with the ending added could pass the file system's limit
-    token = f"{_MACHINE}-{secrets.token_hex(4)}"
-    part = target.with_name(f".{target.name[:_NAME_KEPT]}.{token}.part")
+    part = target.with_name(_part_name(target.name))
     with writing(path):
         file = part.open("xb+")
     _lock(file)
@@ -124,8 +124,17 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
             found = _PART.fullmatch(entry.name)
             if found is None or found[1] != target.name[:_NAME_KEPT]:
                 continue
-            if len(target.name) <= _NAME_KEPT or _age(entry) > _LONG_NAME_AGE:
+            if len(target.name) > _NAME_KEPT and _age(entry) <= _LONG_NAME_AGE:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
                 os.unlink(entry.path)
+
+
+def _part_name(name: str) -> str:
+    """A temporary name for a file or folder, which `_PART` knows again."""
+    return f".{name[:_NAME_KEPT]}.{_MACHINE}-{secrets.token_hex(4)}.part"
 
 
 def _lock(file: BinaryIO) -> bool:
@@ -165,3 +174,38 @@ def _remove_if_left(entry: os.DirEntry[str], age: float) -> None:
 def _age(entry: os.DirEntry[str]) -> float:
     """Seconds since it was written to."""
     return time.time() - entry.stat(follow_symlinks=False).st_mtime
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder under a temporary name that takes the place of `path` at a clean end.
+
+    Any exception, KeyboardInterrupt too, removes it and leaves what stood at `path` as it was. A
+    folder that stands there is replaced as a whole.
+
+    Raises:
+        OutputError: a file stands at `path`, or the folder cannot be created or renamed.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_dir():
+        raise output_error(path, FileExistsError(errno.EEXIST, "is a file"))
+    part = target.with_name(_part_name(target.name))
+    old = part.with_suffix(".old")
+    with writing(path):
+        part.mkdir()
+    try:
+        yield part
+        with writing(path):
+            if target.exists():
+                # no system replaces a folder that is not empty
+                os.replace(target, old)
+            try:
+                os.replace(part, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
 from restore.commands.computing import check_arithmetic, load_telling
+from restore.commands.large import layout_of
 from restore.commands.many_options import check_many, is_shared
 from restore.commands.models import run_models
 from restore.commands.parsing import given_setting
@@ -182,6 +183,7 @@ def _check_together(options: argparse.Namespace) -> None:
         raise UsageError("-n names a built-in model and --model_path a file; give one of them")
     check_arithmetic(options)
     check_many(options)
+    layout_of(options)
     if options.quiet and options.verbose:
         raise UsageError("-q and -v contradict each other; give one")
     if options.padding == "published" and (options.tile not in ("auto", 0) or options.verify_tiles):
@@ -233,6 +235,7 @@ def _batch(
         max_pixels=DEFAULT_MAX_PIXELS if options.max_pixels is None else options.max_pixels or None,
         skip_existing=options.skip_existing,
         verify_tiles=options.verify_tiles,
+        layout=layout_of(options),
     )
     return Batch(jobs, model, settings)
 

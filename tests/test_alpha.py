@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch.nn import functional as F
 
 from restore.resizing import imresize
 from restore.upscaling import upscale
-from restore.upscaling.alpha import AlphaSource, ColourSource, joined, spread_colours
+from restore.upscaling.alpha import ColourSource, spread_colours
 from restore.upscaling.pixels import ArraySource
 
 
@@ -156,21 +154,14 @@ def test_spreading_does_not_depend_on_the_rows_asked_for() -> None:
         assert np.abs(band - whole[y0:y1])[there].max() <= 1e-6
 
 
-def test_rows_of_colour_and_alpha_may_come_in_different_pieces() -> None:
-    image = np.random.default_rng(0).random((100, 5, 4), np.float32)
-
-    def cut(part: np.ndarray, edges: list[int]) -> list[tuple[int, np.ndarray]]:
-        return [(a, part[a:b]) for a, b in itertools.pairwise(edges)]
-
-    for edges in ([0, 100], [0, 1, 50, 100], [0, 30, 60, 99, 100]):
-        got = list(joined(cut(image[..., :3], [0, 20, 55, 100]), cut(image[..., 3:], edges)))
-        assert [top for top, _ in got] == [0, 20, 55]
-        assert (np.concatenate([rows for _, rows in got]) == image).all()
-
-
-def test_alpha_source_hands_on_its_rows() -> None:
-    image = np.arange(300 * 2 * 2, dtype=np.uint16).reshape(300, 2, 2)
-    source = AlphaSource(ArraySource(image))
-    assert (source.read(3, 9) == image[3:9, :, 1:]).all()
-    got = np.concatenate([rows for _, rows in source.bands()])
-    assert (np.rint(got * 65535) == image[..., 1:]).all()
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("edge", [1.5, 20])
+def test_alpha_does_not_depend_on_the_tiles(scale: int, edge: float) -> None:
+    """A network without context gives the same alpha whatever the tiles; colours where seen."""
+    image = np.concatenate([disc(150, edge), disc(150, edge)], axis=1)
+    whole = upscale(image, Fake(scale=scale), tile=0)
+    for tile in (32, 64, 100):
+        got = upscale(image, Fake(scale=scale), tile=tile, tile_pad=8)
+        assert (got[..., 3] == whole[..., 3]).all()
+        seen = whole[..., 3] > 0
+        assert np.abs(got.astype(int) - whole)[seen].max() <= 1

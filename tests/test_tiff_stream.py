@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from restore.errors import ImageError, OutputError
-from restore.image_io import Picture, read_picture, tiff, tiff_stream, write_picture
+from restore.image_io import Picture, read_picture, tiff, tiff_write, write_picture
 from restore.image_io.exif import build_exif, exif_directories, resolution_entries, short
-from restore.image_io.tiff_stream import TiffRows, TiffRowWriter
+from restore.image_io.sinks import Carried, Raster
+from restore.image_io.tiff_stream import TiffRows
+from restore.image_io.tiff_write import TiffRowWriter
 
 many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -48,10 +50,10 @@ def test_bands_written_are_bands_read(
     path, picture = tmp_path / "a.tiff", samples((height, width, channels), dtype)
     edges = sorted({0, height, *(min(cut, height) for cut in cuts)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiff_stream, "_STRIP_BYTES", strip_bytes)
+        patch.setattr(tiff_write, "_STRIP_BYTES", strip_bytes)
         if big:
-            patch.setattr(tiff_stream, "_MAX_CLASSIC", 0)
-        with TiffRowWriter(path, height, width, channels, dtype, level=level) as writer:
+            patch.setattr(tiff_write, "MAX_CLASSIC", 0)
+        with TiffRowWriter(path, Raster(height, width, channels, dtype), level=level) as writer:
             for y0, y1 in pairwise(edges):
                 writer.write(picture[y0:y1])
     assert path.read_bytes()[2] == (43 if big else 42)
@@ -162,10 +164,9 @@ def test_metadata_both_ways(tmp_path):
     exif = build_exif({**resolution_entries((10, 10)), 274: short(1)}, {34665: {40961: short(1)}})
     for big in (0, 2**40):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiff_stream, "_MAX_CLASSIC", big)
-            with TiffRowWriter(
-                path, 2, 2, 3, np.uint8, exif=exif, dpi=(299.9, 72), icc=b"i" * 99, xmp=b"<x/>"
-            ) as writer:
+            patch.setattr(tiff_write, "MAX_CLASSIC", big)
+            carried = Carried(icc=b"i" * 99, exif=exif, xmp=b"<x/>", dpi=(299.9, 72))
+            with TiffRowWriter(path, Raster(2, 2, 3, np.uint8), carried) as writer:
                 writer.write(np.zeros((2, 2, 3), np.uint8))
         with TiffRows(path) as rows:
             assert rows.dpi == (299.9, 72)
@@ -211,7 +212,7 @@ def test_memory_is_a_band(tmp_path):
     path, height, width = tmp_path / "a.tiff", 4000, 4000
     band = samples((64, width, 3), np.uint8)
     tracemalloc.start()
-    with TiffRowWriter(path, height, width, 3, np.uint8, level=1) as writer:
+    with TiffRowWriter(path, Raster(height, width, 3, np.uint8), level=1) as writer:
         for y in range(0, height, 64):
             writer.write(band[: min(64, height - y)])
     with TiffRows(path) as rows:
@@ -238,7 +239,7 @@ def test_an_unfinished_or_failed_file_does_not_appear(tmp_path):
     path, row = tmp_path / "a.tiff", np.zeros((1, 5, 3), np.uint8)
 
     def write(bands, path=path):
-        with TiffRowWriter(path, 4, 5, 3, np.uint8) as writer:
+        with TiffRowWriter(path, Raster(4, 5, 3, np.uint8)) as writer:
             for band in bands:
                 writer.write(band)
 
@@ -259,7 +260,8 @@ def test_an_unfinished_or_failed_file_does_not_appear(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_read_in_parts(tmp_path):
+def test_what_cannot_be_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiff, "has_package", lambda _: False)
     image = Image.fromarray(samples((16, 16, 3), np.uint8))
     image.save(tmp_path / "a.tiff", compression="jpeg")
     with pytest.raises(ImageError, match=r"JPEG.* cannot be decoded in parts"):

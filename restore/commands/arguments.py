@@ -12,6 +12,7 @@ from pathlib import Path
 from restore.commands.bench import bench_parser
 from restore.commands.computing import add_arithmetic, add_tiles
 from restore.commands.export import export_parser
+from restore.commands.large import add_layout
 from restore.commands.many_options import add_many
 from restore.commands.models import list_parser
 from restore.commands.parsing import (
@@ -39,7 +40,7 @@ COMMANDS = {
     "data": "store and check training pictures, list and make test sets",
     "web": "restore pictures in a browser",
 }
-EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp")
+EXTENSIONS = ("auto", "png", "jpg", "webp", "tiff", "bmp", "zarr")
 PADDINGS = ("reflect", "published")
 
 TOP_EPILOG = """\
@@ -57,6 +58,7 @@ examples:
   restore upscale -i "photos/*.png" --suffix _x4  a pattern; results get _x4 in their names
   restore upscale photo.jpg --compare             with a picture of before and after
   restore upscale scan.tif --model_path SwinIR.pth --tile 256
+  restore upscale slide.svs -s 2 -o large.tif --pyramid --tiff-compression zstd
   restore upscale -i photos --dry-run             what would be done, and how long it takes
   restore upscale -i photos --resume              the same words again go on after a crash
   torchrun --nproc-per-node 4 -m restore upscale -i photos    one process for each of 4 GPUs
@@ -183,8 +185,8 @@ def _add_files(parser: Parser) -> None:
         "--max-pixels",
         type=whole_number,
         metavar="N",
-        help="refuse larger pictures, as a guard against bombs (default: 2^28); 0 is no limit; "
-        "TIFF to TIFF has none",
+        help="refuse larger pictures, as a guard against bombs; 0 is no limit (default: 2^28; none "
+        "for what goes through in parts: TIFF, PNG, Zarr, and others with the extra [large])",
     )
 
 
@@ -231,8 +233,9 @@ def _add_results(parser: Parser) -> None:
         default="auto",
         metavar="NAME",
         help="auto (the input's format; PNG where that cannot carry the result), png, jpg, webp, "
-        "tiff or bmp",
+        "tiff, bmp or zarr (a folder of chunks; with the extra [large])",
     )
+    add_layout(group)
     group.add_argument(
         "--quality", type=percent, metavar="1-100", help="of jpg and webp (default: 95)"
     )

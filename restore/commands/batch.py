@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from restore.atomic import writing
 from restore.batching.names import Names, key
 from restore.batching.result_names import ResultNames, within
+from restore.commands import streaming
 from restore.commands.files import Job, Plan
+from restore.commands.large import Layout
 from restore.errors import ImageError, OutputError, RestoreError
 from restore.image_io import (
     DEFAULT_MAX_PIXELS,
@@ -30,23 +29,18 @@ from restore.image_io import (
     read_picture,
     write_picture,
 )
-from restore.image_io.exif import fit_exif, fit_xmp
-from restore.image_io.tiff_stream import TiffRows, TiffRowWriter
+from restore.image_io.foreign import open_rows
 from restore.model import Model
 from restore.padding import Padding
 from restore.upscaling import (
     RowSource,
     TileAgreement,
-    memory,
     upscale_picture,
-    upscale_rows,
     verify_tiles,
 )
 from restore.upscaling.pixels import ArraySource
 from restore.upscaling.progress import ProgressCallback, RunReport
-from restore.upscaling.run import TileChoice, check_channels, checked_tile, output_size
-
-STREAM_SHARE = 0.25  # of the free memory; a decoder, encoder or resize holds a second copy
+from restore.upscaling.run import TileChoice, check_channels, checked_tile
 
 
 @dataclass(frozen=True)
@@ -62,6 +56,7 @@ class Settings:
     max_pixels: int | None = DEFAULT_MAX_PIXELS  # of what is not streamed
     skip_existing: bool = False
     verify_tiles: bool = False  # compare tiles and the whole picture; twice the work more
+    layout: Layout = field(default_factory=Layout)  # of TIFF and Zarr files
 
 
 @dataclass
@@ -181,21 +176,8 @@ class Batch:
             raise OutputError(f"{target}: stands for another picture's result; {why}: give --ext")
 
     def streams(self, job: Job) -> bool:
-        """Whether a TIFF goes through in bands, because it and its result would fill the memory."""
-        info = job.info
-        if info is None or info.fmt != "tiff" or (job.fmt or info.fmt) != "tiff":
-            return False
-        pixels, limit = info.width * info.height, self.settings.max_pixels
-        if limit is not None and pixels > limit:
-            return True
-        samples = pixels * (1 + self.outscale**2) * (info.channels + info.has_alpha)
-        if samples * info.depth / 8 <= STREAM_SHARE * memory.free_bytes(torch.device("cpu")):
-            return False
-        try:
-            with TiffRows(job.source):
-                return True
-        except ImageError:  # of a kind that has to be decoded whole
-            return False
+        """Whether a picture goes through in parts, see `streaming`."""
+        return streaming.goes_in_parts(job, self.settings, self.outscale)
 
     def _compute(self, work: Work, picture: Picture, progress: ProgressCallback | None) -> None:
         settings, outcome = self.settings, work.outcome
@@ -216,14 +198,15 @@ class Batch:
         work.result = result
 
     def _write(self, job: Job, outcome: Outcome, picture: Picture, result: Picture) -> None:
-        settings, target, fmt = self.settings, job.target, job.fmt
+        settings, target = self.settings, job.target
+        fmt = None if job.fmt == "zarr" else job.fmt
         if fmt is None:
             fmt, why = auto_format(result)
             outcome.notes += why
             if fmt != PICTURE_SUFFIXES.get(target.suffix.lower()):
                 target = target.with_suffix(f".{fmt}")
                 self._take(target, job, why[0])
-        _make_folder(target.parent)
+        streaming.make_folder(target.parent)
         # "auto" keeps what the input was
         lossless = fmt == "webp" and job.fmt is None and settings.quality is None
         outcome.notes += write_picture(
@@ -236,44 +219,13 @@ class Batch:
 
     def _stream(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
         settings, model = self.settings, self.model
+        streaming.stream(job, outcome, model, settings, self._take, progress)
+        if job.compare and outcome.target:
+            with streaming.opened(job, settings) as before, open_rows(outcome.target) as after:
+                _compare(job.compare, before, after, model, before.icc)
         if settings.verify_tiles:
-            raise ImageError(
-                f"{job.source}: --verify-tiles holds the whole picture in memory, and this one is "
-                "too large for that; leave it out"
-            )
-        with TiffRows(job.source) as source:
-            height, width = output_size(source.height, source.width, self.outscale)
-            outcome.before, outcome.after = (source.width, source.height), (width, height)
-            outcome.notes += source.notes
-            writer = TiffRowWriter(
-                job.target,
-                height,
-                width,
-                source.channels,
-                source.dtype,
-                icc=source.icc,
-                exif=_fitted_exif(source, outcome),
-                xmp=_fitted_xmp(source, outcome),
-                dpi=source.dpi,
-            )
-            _make_folder(job.target.parent)
-            with writer as sink:
-                outcome.report = upscale_rows(
-                    source,
-                    sink,
-                    model,
-                    outscale=settings.outscale,
-                    tile=settings.tile,
-                    tile_pad=settings.tile_pad,
-                    tta=settings.tta,
-                    padding=settings.padding,
-                    progress=progress,
-                )
-            outcome.notes += [*outcome.report.notes, "read and written in bands, to save memory"]
-            outcome.target = job.target
-            if job.compare:
-                with TiffRows(job.target) as result:
-                    _compare(job.compare, source, result, model, source.icc)
+            picture = read_picture(job.source, max_pixels=settings.max_pixels)
+            outcome.agreement = verify_tiles(picture, model, settings.tile, settings.tile_pad)
 
 
 @contextlib.contextmanager
@@ -324,25 +276,3 @@ def _compare(
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1], shape[0]
-
-
-def _fitted_exif(source: TiffRows, outcome: Outcome) -> bytes | None:
-    """EXIF that says upright, as the rows are read, and the size of the result."""
-    if not source.exif:
-        return None
-    try:
-        return fit_exif(source.exif, *outcome.after)
-    except ValueError as error:
-        outcome.notes.append(f"the EXIF block is damaged ({error}) and was left out")
-        return None
-
-
-def _fitted_xmp(source: TiffRows, outcome: Outcome) -> bytes | None:
-    """XMP that says what `_fitted_exif` says."""
-    return fit_xmp(source.xmp, *outcome.after, source.exif) if source.xmp else None
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder of a result, when there is a result and not before."""
-    with writing(folder):
-        os.makedirs(folder, exist_ok=True)

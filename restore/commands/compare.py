@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from restore.image_io.picture import Picture, icc_channels
+from restore.image_io.row_files import RowSource
 from restore.resizing import ResizeWeights, resample, resize_weights
-from restore.upscaling.engine import RowSource
 from restore.upscaling.pixels import AnyArray, from_unit, to_unit
 
 LONGEST_PANEL = 720  # pixels of the result; two of them fit on a common screen

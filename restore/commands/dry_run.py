@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from restore.commands import room, streaming
 from restore.commands.batch import Batch
 from restore.commands.files import Job
 from restore.commands.info import file_size, table
@@ -54,7 +56,27 @@ def dry_run_lines(batch: Batch) -> list[str]:
         cells = (guess.tiles, file_size(guess.memory), duration(guess.seconds), str(job.target))
         rows.append((str(job.source), size, result_size, *cells))
     done = f"about {duration(total)} in all on {batch.model.device}; nothing was written"
-    return [*table(rows), done]
+    return [*table(rows), *room_lines(batch), done]
+
+
+def room_lines(batch: Batch) -> list[str]:
+    """How much space the results take, and how much there is, for each folder's disk."""
+    needs: dict[int, tuple[Path, int]] = {}
+    for job in batch.jobs:
+        info = job.info
+        if info is None or (batch.settings.skip_existing and job.is_done):
+            continue
+        target, fmt = streaming.target_of(job, info, batch.settings, batch.outscale)
+        size = output_size(info.height, info.width, batch.outscale)
+        folder, disk = room.disk_of(target.parent)
+        need = room.expected_bytes(job, info, str(fmt), size, batch.settings.layout)
+        needs[disk] = needs.get(disk, (folder, 0))[0], needs.get(disk, (folder, 0))[1] + need
+    lines = []
+    for folder, need in needs.values():
+        free = room.free_bytes(folder)
+        line = f"results take about {file_size(need)}; {file_size(free)} are free in {folder}"
+        lines.append(line if need <= free else f"not enough room: {line}")
+    return lines
 
 
 def estimate(batch: Batch, job: Job, info: PictureInfo, speed: float) -> Estimate:

@@ -21,10 +21,14 @@ from restore.batching.names import Names, digest, key
 from restore.commands import patterns
 from restore.commands.clashes import refuse_clashes
 from restore.errors import RestoreError, UsageError
-from restore.image_io import PICTURE_SUFFIXES, PictureFormat, PictureInfo, probe
+from restore.image_io import FORMATS, PICTURE_SUFFIXES, PictureFormat, PictureInfo, probe
+from restore.image_io.foreign import is_foreign_name
+from restore.image_io.zarr_rows import ZARR_SUFFIX, is_zarr
 
-Extension = Literal["auto", "png", "jpg", "webp", "tiff", "bmp"]
+Extension = Literal["auto", "png", "jpg", "webp", "tiff", "bmp", "zarr"]
+TargetFormat = PictureFormat | Literal["zarr"]
 COMPARE_SUFFIX = "_compare"
+TARGETS: tuple[str, ...] = (*FORMATS, "zarr")  # formats that can be written
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Job:
 
     source: Path
     target: Path
-    fmt: PictureFormat | None  # None: the source's, or PNG where that cannot carry the result
+    fmt: TargetFormat | None  # None: the source's, or PNG where that cannot carry the result
     compare: Path | None = None
     info: PictureInfo | None = None
     problem: str = ""  # why the header could not be read
@@ -102,9 +106,10 @@ class Job:
     def is_done(self) -> bool:
         """Whether the results of an earlier run are there.
 
-        Where the format is chosen by what it has to carry, a PNG may stand for the result.
+        Where the format is chosen by what it has to carry, a PNG or TIFF may stand for the result.
         """
-        instead = self.fmt is None and self.target.with_suffix(".png").exists()
+        others = (self.target.with_suffix(end) for end in (".png", ".tif"))
+        instead = self.fmt is None and any(path.exists() for path in others)
         compared = self.compare is None or self.compare.exists()
         return compared and (instead or self.target.exists())
 
@@ -160,7 +165,9 @@ def find_pictures(
 
 def _expand(text: str, found: Found, recursive: bool, barred: str | None) -> None:
     path = Path(text)
-    if path.is_dir():
+    if is_zarr(path):
+        found.sources.append(Source(path))
+    elif path.is_dir():
         _search(path, Path(), found, recursive, barred, frozenset())
     elif os.path.lexists(path):
         found.sources.append(Source(path))
@@ -170,7 +177,7 @@ def _expand(text: str, found: Found, recursive: bool, barred: str | None) -> Non
             # a folder may have brackets in its own name
             matches = glob.glob(os.path.join(glob.escape(str(path.parent)), path.name))
         for match in sorted(matches):
-            if os.path.isdir(match):
+            if os.path.isdir(match) and not is_zarr(match):
                 # "**" gives the folders and what is in them; the files come by themselves
                 if "**" not in text:
                     _search(Path(match), Path(), found, recursive, barred, frozenset())
@@ -201,7 +208,7 @@ def _search(
         raise UsageError(f"{folder}: cannot be searched: {error.strerror or error}") from error
     for name, is_folder in names:
         path = folder / name
-        if not is_folder:
+        if not is_folder or is_zarr(path):
             _take(path, below, found)
         elif recursive and _is_new(path, found, {*above, real, barred}):
             _search(path, below / name, found, recursive, barred, above | {real})
@@ -214,7 +221,7 @@ def _is_new(folder: Path, found: Found, barred: set[str | None]) -> bool:
 
 def _take(path: Path, below: Path, found: Found) -> None:
     found.count()
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in PICTURE_SUFFIXES or is_foreign_name(path):
         found.sources.append(Source(path, below, named=False))
     else:
         found.others += 1
@@ -276,15 +283,16 @@ def plan_jobs(sources: Sequence[Source], naming: Naming) -> tuple[Plan, list[Pat
 def _exact_target(sources: Sequence[Source], naming: Naming) -> Path | None:
     """The output if it names a file; None if it is a folder."""
     output = naming.output
-    fmt = PICTURE_SUFFIXES.get(output.suffix.lower())
-    if output.is_dir() or naming.is_folder:
+    fmt = target_format(output)
+    if naming.is_folder or (output.is_dir() and not (fmt == "zarr" and is_zarr(output))):
         return None
     if fmt is None:
         # a folder may have a dot in its name, but one picture to "a.gif" means a file
         if output.suffix and len(sources) == 1 and sources[0].named and not output.exists():
             raise UsageError(
                 f"-o {output}: cannot write {output.suffix}; a file name ends in "
-                f"{', '.join(PICTURE_SUFFIXES)}, and a folder of that name has to be there already"
+                f"{', '.join(PICTURE_SUFFIXES)} or .zarr, and a folder of that name has to be "
+                "there already"
             )
         return None
     if len(sources) != 1 or not sources[0].named:
@@ -360,16 +368,25 @@ def named_job(
 ) -> Job:
     """A picture and where its result goes, by its name where its header is not known."""
     path, folder = source.path, naming.output / source.folder
-    fmt: PictureFormat | None
+    fmt: TargetFormat | None
     renamed = False
     if exact:
-        folder, target, fmt = exact.parent, exact, PICTURE_SUFFIXES[exact.suffix.lower()]
+        folder, target, fmt = exact.parent, exact, target_format(exact)
     else:
         end, fmt = f".{naming.ext}", None if naming.ext == "auto" else naming.ext
-        if naming.ext == "auto":
-            by_name = PICTURE_SUFFIXES.get(path.suffix.lower())
+        if naming.ext == "auto" and info is not None and info.fmt not in TARGETS:
+            # a slide or a JPEG 2000 file, say, which can only be read
+            end, fmt, renamed = ".tif", "tiff", True
+        elif naming.ext == "auto":
+            by_name = target_format(path)
             renamed = info is not None and info.fmt != by_name
             end = f".{info.fmt}" if info and renamed else path.suffix
         target = folder / f"{path.stem}{naming.suffix}{end}"
     compare = folder / f"{path.stem}{COMPARE_SUFFIX}.png" if naming.compare else None
     return Job(path, target, fmt, compare, info, is_renamed=renamed)
+
+
+def target_format(path: Path) -> TargetFormat | None:
+    """The format to write that a name means, by its suffix."""
+    suffix = path.suffix.lower()
+    return "zarr" if suffix == ZARR_SUFFIX else PICTURE_SUFFIXES.get(suffix)

@@ -1,7 +1,9 @@
 """Picture files in and out, with all they hold.
 
-`api` reads, writes and probes; `tiff_stream` goes through TIFFs larger than memory; the other files
-are the formats (`png`, `png_write`, `codecs` for JPEG, WebP and BMP, `tiff`) and what they share.
+`api` reads, writes and probes whole pictures; `foreign` opens any picture to be read in rows. The
+other files are the formats (`png`, `png_write`, `codecs` for JPEG, WebP and BMP, `tiff`,
+`tiff_write`, `tiff_tiles`), those read in rows (`tiff_stream`, `png_rows`, `vips_rows`,
+`zarr_rows`), and what they share.
 """
 
 from __future__ import annotations

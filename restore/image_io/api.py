@@ -23,9 +23,11 @@ from restore.image_io.exif import (
     resolution_entries,
     with_resolution,
 )
+from restore.image_io.foreign import foreign_format, foreign_info, foreign_picture
 from restore.image_io.openers import OPENERS
 from restore.image_io.picture import (
     FORMATS,
+    ForeignFormat,
     Picture,
     PictureFormat,
     PictureInfo,
@@ -35,16 +37,18 @@ from restore.image_io.picture import (
     to_depth,
     upright,
 )
+from restore.image_io.sinks import Carried, Raster
 from restore.image_io.source import (
     DEFAULT_MAX_PIXELS,
     SUFFIXES,
+    OtherFormatError,
     PathLike,
     check_opened,
     decoding,
     opened_file,
     suffix_note,
 )
-from restore.image_io.tiff_stream import TiffRowWriter
+from restore.image_io.tiff_write import TiffRowWriter
 
 PICTURE_SUFFIXES = SUFFIXES  # lower case, with the dot, to format
 
@@ -71,6 +75,23 @@ def read_picture(path: PathLike, *, max_pixels: int | None = DEFAULT_MAX_PIXELS)
         ImageError: missing, unreadable, damaged, cut short, animated, of several pages, too large,
             or no picture; the message says which and what to do.
     """
+    foreign = foreign_format(path)
+    try:
+        if foreign is not None:
+            return _upright_foreign(path, foreign, max_pixels)
+        return _read_file(path, max_pixels)
+    except OtherFormatError as other:
+        return _upright_foreign(path, other.fmt, max_pixels, str(other))
+
+
+def _upright_foreign(
+    path: PathLike, fmt: ForeignFormat, max_pixels: int | None, what: str = ""
+) -> Picture:
+    # libvips has turned it already
+    return _made_upright(foreign_picture(path, fmt, max_pixels, what), 1)
+
+
+def _read_file(path: PathLike, max_pixels: int | None) -> Picture:
     with opened_file(path) as (file, fmt):
         with decoding(path):
             opened = OPENERS[fmt](file, path)
@@ -88,8 +109,14 @@ def probe(path: PathLike) -> PictureInfo:
     Raises:
         ImageError: as `read_picture`, but not for animations, pages or large sizes.
     """
-    with opened_file(path) as (file, fmt), decoding(path):
-        opened = OPENERS[fmt](file, path)
+    foreign = foreign_format(path)
+    try:
+        if foreign is not None:
+            return foreign_info(path, foreign)
+        with opened_file(path) as (file, fmt), decoding(path):
+            opened = OPENERS[fmt](file, path)
+    except OtherFormatError as other:
+        return foreign_info(path, other.fmt, str(other))
     info = opened.info
     if opened.orientation > 4:
         return replace(info, width=info.height, height=info.width)
@@ -300,17 +327,9 @@ def _write_tiff(path: Path, picture: Picture) -> None:
     samples = picture.pixels
     height, width, channels = samples.shape
     channels += picture.alpha is not None
-    with TiffRowWriter(
-        path,
-        height,
-        width,
-        channels,
-        samples.dtype,
-        icc=picture.icc,
-        exif=picture.exif,
-        xmp=picture.xmp,
-        dpi=picture.dpi,
-    ) as writer:
+    carried = Carried(picture.icc, picture.exif, picture.xmp, picture.dpi)
+    raster = Raster(height, width, channels, samples.dtype)
+    with TiffRowWriter(path, raster, carried) as writer:
         for y in range(0, height, 1024):
             band = samples[y : y + 1024]
             if picture.alpha is not None:

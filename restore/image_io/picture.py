@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 PictureFormat = Literal["png", "jpg", "webp", "tiff", "bmp"]
 FORMATS: tuple[PictureFormat, ...] = get_args(PictureFormat)
+# what the extra [large] adds: Zarr both ways; the others are only read, by libvips
+ForeignFormat = Literal["zarr", "jp2", "jxl", "slide"]
 DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16, np.dtype(np.float32): 32}
 
 _BAND_ROWS = 256  # wide intermediates are made for this many rows at a time
@@ -59,7 +61,7 @@ class PictureInfo:
     height: int
     channels: int  # 1 or 3, alpha not counted
     depth: int  # 8, 16, or 32 (float)
-    fmt: PictureFormat
+    fmt: PictureFormat | ForeignFormat
     has_alpha: bool
     n_frames: int
 

@@ -24,7 +24,7 @@ from restore.image_io.png_check import checked_pixel_data
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-_SAMPLES = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGB_ALPHA: 4}
+SAMPLES = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGB_ALPHA: 4}
 _DEPTHS = {
     GRAY: (1, 2, 4, 8, 16),
     RGB: (8, 16),
@@ -240,7 +240,39 @@ def decode(file: BinaryIO, png: PngFile) -> Picture:
         ValueError: pixel data is damaged or incomplete.
     """
     parts = [_read_chunk(file, b"IDAT", at, length) for at, length in png.idat]
-    samples = _decode_16(png, parts) if png.bits == 16 else _decode_8(png, parts)
+    pixels, alpha = colours_and_alpha(png, decode_samples(png, parts))
+    icc, notes = profile_of(png)
+    return Picture(
+        np.ascontiguousarray(pixels),
+        None if alpha is None else np.ascontiguousarray(alpha),
+        icc=icc,
+        exif=png.exif,
+        dpi=png.dpi(),
+        xmp=png.xmp,
+        source_format="png",
+        notes=tuple(notes),
+    )
+
+
+def profile_of(png: PngFile) -> tuple[bytes | None, list[str]]:
+    """The ICC profile, and all there is to note of a file."""
+    icc, notes = png.icc(), list(png.notes)
+    if icc is None and b"iCCP" in png.chunks:
+        notes.append("the ICC profile is damaged or too large and was left out")
+    return icc, notes
+
+
+def decode_samples(png: PngFile, parts: list[bytes]) -> Array:
+    """[H, W, samples] of the data of all IDAT chunks; palette indices stay indices.
+
+    Raises:
+        ValueError: it is damaged or incomplete.
+    """
+    return _decode_16(png, parts) if png.bits == 16 else _decode_8(png, parts)
+
+
+def colours_and_alpha(png: PngFile, samples: Array) -> tuple[Array, Array | None]:
+    """[n, W, 1 or 3] and [n, W] or None of the samples [n, W, ...] of some rows."""
     pixels, alpha = samples[..., : _colours(png)], None
     key = png.chunks.get(b"tRNS")
     if png.colour in (GRAY_ALPHA, RGB_ALPHA):
@@ -257,20 +289,7 @@ def decode(file: BinaryIO, png: PngFile) -> Picture:
         colour = np.frombuffer(key, ">u2").astype(np.uint32) * spread
         opaque = (pixels != colour).any(axis=2)
         alpha = np.where(opaque, np.iinfo(pixels.dtype).max, 0).astype(pixels.dtype)
-    icc = png.icc()
-    notes = list(png.notes)
-    if icc is None and b"iCCP" in png.chunks:
-        notes.append("the ICC profile is damaged or too large and was left out")
-    return Picture(
-        np.ascontiguousarray(pixels),
-        None if alpha is None else np.ascontiguousarray(alpha),
-        icc=icc,
-        exif=png.exif,
-        dpi=png.dpi(),
-        xmp=png.xmp,
-        source_format="png",
-        notes=tuple(notes),
-    )
+    return pixels, alpha
 
 
 def _colours(png: PngFile) -> int:
@@ -293,7 +312,7 @@ def _decode_8(png: PngFile, parts: list[bytes]) -> Array:
         samples = np.asarray(image)
     if samples.dtype == np.bool_:
         samples = samples.astype(np.uint8) * (1 if png.colour == PALETTE else 255)
-    return samples.reshape(png.height, png.width, _SAMPLES[png.colour])
+    return samples.reshape(png.height, png.width, SAMPLES[png.colour])
 
 
 def _decode_16(png: PngFile, parts: list[bytes]) -> Array:
@@ -310,7 +329,7 @@ def _decode_16(png: PngFile, parts: list[bytes]) -> Array:
 
 def _passes(png: PngFile) -> list[tuple[int, int]]:
     """Rows, and bytes of a filtered row with its filter byte, of each pass that has any."""
-    bits = png.bits * _SAMPLES[png.colour]
+    bits = png.bits * SAMPLES[png.colour]
     passes = [(png.width, png.height)]
     if png.interlaced:
         passes = [

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import cv2
 
 from restore.errors import ImageError, RestoreError, shown
-from restore.image_io.picture import Picture, PictureFormat, PictureInfo
+from restore.image_io.picture import ForeignFormat, Picture, PictureFormat, PictureInfo
 from restore.special_files import special_file
 
 PathLike = str | os.PathLike[str]
@@ -56,11 +56,20 @@ class Opened:
     decode: Callable[[], Picture]
 
 
+class OtherFormatError(ImageError):
+    """A picture of a format that only the extra [large] reads."""
+
+    def __init__(self, message: str, fmt: ForeignFormat) -> None:
+        super().__init__(message)
+        self.fmt: ForeignFormat = fmt
+
+
 @contextlib.contextmanager
 def opened_file(path: PathLike) -> Iterator[tuple[BinaryIO, PictureFormat]]:
     """The file, open to read, and its format by content.
 
     Raises:
+        OtherFormatError: it is of a format that only the extra [large] reads.
         ImageError: there is no such file, it cannot be read, or it is no picture of a known format.
     """
     try:
@@ -83,6 +92,9 @@ def opened_file(path: PathLike) -> Iterator[tuple[BinaryIO, PictureFormat]]:
             head = file.read(64)
             file.seek(0)
         fmt = _sniff(head)
+        other = _sniff_foreign(head)
+        if other is not None:
+            raise OtherFormatError(f"{path}: {_what_instead(head)}", other)
         if fmt is None:
             raise ImageError(f"{path}: {_what_instead(head)}; this tool reads {READS}")
         yield file, fmt
@@ -127,6 +139,15 @@ def _sniff(head: bytes) -> PictureFormat | None:
     return None
 
 
+def _sniff_foreign(head: bytes) -> ForeignFormat | None:
+    """Which of the formats that only libvips reads a file is of, None for all others."""
+    if head.startswith((b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")):
+        return "jp2"
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL")):
+        return "jxl"
+    return None
+
+
 def _what_instead(head: bytes) -> str:
     if not head:
         return "is empty"
@@ -135,6 +156,7 @@ def _what_instead(head: bytes) -> str:
     known = {
         b"GIF8": "is a GIF, which is not supported",
         b"\0\0\0\x0cjP": "is a JPEG 2000 file",
+        b"\xff\x4f\xff\x51": "is a JPEG 2000 codestream",
         b"\xff\x0a": "is a JPEG XL file",
         b"\0\0\0\x0cJXL": "is a JPEG XL file",
         b"8BPS": "is a Photoshop document",

@@ -2,7 +2,8 @@
 
 tifffile reads the tags. Segments are decoded here, because that needs memory for a segment only,
 refuses one that inflates beyond its size, and works for LZW, PackBits, Zstandard and the floating
-point predictor where tifffile wants a further package.
+point predictor where tifffile wants a further package. Those that are pictures in themselves (JPEG,
+JPEG 2000, WebP, JPEG XL) are decoded by that package, imagecodecs, where it is there.
 
 Source: TIFF 6.0; Adobe Photoshop TIFF technical notes (2002) for deflate; technical note 3 (2005)
 for predictor 3.
@@ -21,6 +22,7 @@ import numpy as np
 import tifffile
 from PIL import TiffImagePlugin
 
+from restore.extras import has_package
 from restore.image_io.exif import (
     EXIF_IFD,
     GPS_IFD,
@@ -33,8 +35,9 @@ from restore.image_io.exif import (
     short,
 )
 from restore.image_io.picture import Array
+from restore.image_io.tiff_packing import IMAGE_CODECS, codec_name, decode_picture_codec
 
-MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED = 0, 1, 2, 3, 5
+MINISWHITE, MINISBLACK, RGB, PALETTE, SEPARATED, YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, PALETTE: 1, SEPARATED: 4}
 _MAX_SAMPLES = 32
 _MOST_PAGES = 10_000
@@ -147,13 +150,26 @@ class TiffPage:
     @property
     def colours(self) -> int:
         """Samples of a pixel that are colour: 1, 3, or 4 for CMYK."""
-        return _COLOURS.get(self.photometric, self.samples)
+        return self._colours_of.get(self.photometric, self.samples)
+
+    @property
+    def _colours_of(self) -> dict[int, int]:
+        # whoever decodes such segments makes RGB of it
+        return {**_COLOURS, YCBCR: 3} if self.compression in IMAGE_CODECS else _COLOURS
 
     def refusal(self) -> str | None:
         """Why segments of this page cannot be decoded here, None if they can."""
-        if self.compression not in (1, *_DEFLATE, *_BYTE_CODECS):
-            return f"compression {self.page.compression!r} cannot be decoded in parts"
-        if self.photometric not in _COLOURS or self.samples < self.colours:
+        if self.compression in IMAGE_CODECS:
+            if not has_package("imagecodecs"):
+                return (
+                    f"{codec_name(self.page)} cannot be decoded in parts without the package "
+                    "imagecodecs: pip install 'restore-sr[large]'"
+                )
+            if self.bits[0] not in (8, 16):
+                return f"{codec_name(self.page)} with {self.bits[0]} bits is not supported"
+        elif self.compression not in (1, *_DEFLATE, *_BYTE_CODECS):
+            return f"{codec_name(self.page)} cannot be decoded in parts"
+        if self.photometric not in self._colours_of or self.samples < self.colours:
             return (
                 f"{self.samples} samples of photometric {self.photometric} are not supported "
                 "(gray, RGB, palette and CMYK are)"
@@ -227,6 +243,11 @@ class TiffPage:
     def _decode(self, index: int, first: int, n: int) -> Array:
         """[n, segment width, samples of a segment] from row `first` of the segment on."""
         per_pixel = 1 if self.planes > 1 else self.samples
+        if self.compression in IMAGE_CODECS:
+            self.file.seek(self.offsets[index])
+            data = self.file.read(self.counts[index])
+            shape = n, self.seg_width, per_pixel
+            return _to_full_range(decode_picture_codec(self.page, data, index, shape))
         row_bytes = (self.seg_width * per_pixel * self.bits[0] + 7) // 8
         skipped = first * row_bytes
         self.file.seek(self.offsets[index] + skipped)

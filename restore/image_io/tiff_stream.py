@@ -1,4 +1,4 @@
-"""TIFF pictures larger than memory: read and write them in bands of rows.
+"""TIFF pictures larger than memory, read in bands of rows.
 
 Shape letters: W columns, C samples of a pixel (1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha).
 """
@@ -6,44 +6,17 @@ Shape letters: W columns, C samples of a pixel (1 gray, 2 gray and alpha, 3 RGB,
 from __future__ import annotations
 
 import contextlib
-import os
-import struct
-import zlib
-from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import BinaryIO
 
 import numpy as np
 
-from restore.atomic import atomic_output, writing
-from restore.errors import ImageError, OutputError
+from restore.errors import ImageError
 from restore.image_io.colour import cmyk_converter
-from restore.image_io.exif import (
-    LONG,
-    LONG8,
-    SHORT,
-    Entry,
-    build_exif,
-    encode_ifd,
-    exif_directories,
-    long,
-    orientation_of,
-    resolution_entries,
-    short,
-)
-from restore.image_io.picture import (
-    DEPTHS,
-    Array,
-    check_depth,
-    icc_channels,
-    to_depth,
-    unpremultiply,
-)
+from restore.image_io.exif import build_exif, orientation_of
+from restore.image_io.picture import Array, icc_channels, to_depth, unpremultiply
+from restore.image_io.row_files import NotInPartsError
 from restore.image_io.source import PathLike, decoding, opened_file
-from restore.image_io.tiff import MINISWHITE, PALETTE, RGB, SEPARATED, TiffPage
+from restore.image_io.tiff import MINISWHITE, PALETTE, SEPARATED, TiffPage
 
-_STRIP_BYTES = 2**20
-_MAX_CLASSIC = 2**32 - 2**26  # below 4 GiB, with room for directories and metadata
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
 
@@ -81,7 +54,7 @@ class TiffRows:
                 )
             orientation = orientation_of(build_exif(page.ifd0, page.sub_ifds))
             if orientation > 4:
-                raise ImageError(
+                raise NotInPartsError(
                     f"{path}: orientation {orientation} swaps rows and columns, which needs the "
                     "whole picture in memory; turn it with another program first"
                 )
@@ -99,7 +72,7 @@ class TiffRows:
     def _setup(self, path: PathLike, page: TiffPage, orientation: int) -> None:
         refusal = page.refusal()
         if refusal:
-            raise ImageError(f"{path}: {refusal}; save it as gray or RGB, with deflate or LZW")
+            raise NotInPartsError(f"{path}: {refusal}; save it as gray or RGB, with deflate or LZW")
         page.check_segments()
         self._page, self._orientation = page, orientation
         self.height, self.width = page.height, page.width
@@ -210,187 +183,3 @@ class TiffRows:
         elif alpha is not None and self._associated:
             colours = unpremultiply(colours, alpha[..., 0])
         return colours if alpha is None else np.concatenate([colours, alpha], axis=2)
-
-
-class TiffRowWriter:
-    """Writes a TIFF file band by band, in deflated strips; memory is a band and a strip.
-
-    A context manager: the file appears under its name when the block ends well, and not at all
-    otherwise. A BigTIFF is written where the samples alone could pass 4 GiB.
-
-    Args of the constructor:
-        path: where to write.
-        height, width: pixels of the whole picture.
-        channels: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha (not premultiplied).
-        dtype: uint8, uint16 or float32.
-        icc, exif, xmp, dpi: as in `Picture`.
-        level: deflate's effort, 0 (none) to 9.
-
-    Raises:
-        OutputError: the file cannot be written, or fewer rows came than it has.
-        ValueError: channels, dtype or the shape of a band does not fit.
-    """
-
-    def __init__(
-        self,
-        path: PathLike,
-        height: int,
-        width: int,
-        channels: int,
-        dtype: np.typing.DTypeLike,
-        *,
-        icc: bytes | None = None,
-        exif: bytes | None = None,
-        xmp: bytes | None = None,
-        dpi: tuple[float, float] | None = None,
-        level: int = 6,
-    ) -> None:
-        """Check the arguments; the file is created on entering the block."""
-        self.dtype = np.dtype(dtype)
-        check_depth(self.dtype)
-        if channels not in (1, 2, 3, 4) or min(height, width) < 1 or not 0 <= level <= 9:
-            raise ValueError(
-                f"height {height}, width {width}, channels {channels}, level {level}; expected "
-                "at least one pixel, 1 to 4 channels, level 0 to 9"
-            )
-        self.path, self.height, self.width, self.channels = path, height, width, channels
-        self._metadata = (icc, exif, xmp, dpi)
-        self._level = level
-        row_bytes = width * channels * self.dtype.itemsize
-        self.big = height * row_bytes > _MAX_CLASSIC
-        self._strip_rows = min(height, max(1, _STRIP_BYTES // row_bytes))
-        self._pending = np.empty((0, width, channels), self.dtype)
-        self._offsets: list[int] = []
-        self._counts: list[int] = []
-        self._written = 0
-        self._stack = contextlib.ExitStack()
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> TiffRowWriter:
-        """Create the file under a temporary name."""
-        self._file = self._stack.enter_context(atomic_output(self.path))
-        # deflate leaves Python's lock, so strips are packed side by side
-        workers = min(4, os.cpu_count() or 1)
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(workers))
-        self._put(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if self.big else b"II*\0" + bytes(4))
-        return self
-
-    def write(self, rows: Array) -> None:
-        """Append [n, W, C] rows of the writer's dtype, below those written before."""
-        if rows.shape[1:] != (self.width, self.channels) or rows.dtype != self.dtype:
-            raise ValueError(
-                f"rows are {rows.shape} {rows.dtype}; "
-                f"expected [n, {self.width}, {self.channels}] {self.dtype}"
-            )
-        self._written += len(rows)
-        if self._written > self.height:
-            raise ValueError(f"{self._written} rows written; the picture has {self.height}")
-        step, start = self._strip_rows, 0
-        if len(self._pending):
-            start = min(step - len(self._pending), len(rows))
-            self._pending = np.concatenate([self._pending, rows[:start]])
-            if len(self._pending) < step:
-                return
-            self._put_strips([self._pending])
-        end = start + (len(rows) - start) // step * step
-        self._put_strips([rows[y : y + step] for y in range(start, end, step)])
-        self._pending = rows[end:].copy()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Finish and rename the file, or remove it if anything went wrong."""
-        if error is not None:
-            # the file's own context removes it
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            if self._written < self.height:
-                raise OutputError(
-                    f"{self.path}: only {self._written} of {self.height} rows came; nothing is kept"
-                )
-            if len(self._pending):
-                self._put_strips([self._pending])
-            self._finish()
-
-    def _put(self, data: bytes) -> int:
-        """Append bytes at an even place; where they begin."""
-        if self._file is None:
-            raise ValueError("write within the writer's `with` block")
-        with writing(self.path):
-            at = self._file.seek(0, os.SEEK_END)
-            self._file.write(b"\0" * (at % 2) + data)
-        return at + at % 2
-
-    def _put_strips(self, strips: list[Array]) -> None:
-        # a few at a time: what is packed and not yet written must not grow with the band
-        for start in range(0, len(strips), 8):
-            for data in self._pool.map(self._packed, strips[start : start + 8]):
-                self._offsets.append(self._put(data))
-                self._counts.append(len(data))
-
-    def _packed(self, strip: Array) -> bytes:
-        little = strip.astype(strip.dtype.newbyteorder("<"), copy=False)
-        if self._level == 0:
-            return little.tobytes()
-        if self._has_predictor():
-            differences = little.copy()
-            differences[:, 1:] -= little[:, :-1]
-            little = differences
-        return zlib.compress(little.tobytes(), self._level)
-
-    def _has_predictor(self) -> bool:
-        # the floating point predictor would pack better, and fewer programs could read it
-        return self._level > 0 and self.dtype.kind == "u"
-
-    def _finish(self) -> None:
-        icc, exif, xmp, dpi = self._metadata
-        entries: dict[int, Entry] = {}
-        if exif:
-            entries, subs = exif_directories(exif)
-            for tag, ifd in subs.items():
-                entries[tag] = long(0)
-                at = self._put(b"")
-                at = self._put(encode_ifd(ifd, at, self.big))
-                entries[tag] = Entry(LONG8, 1, struct.pack("<Q", at)) if self.big else long(at)
-        if dpi:
-            entries |= resolution_entries(dpi)
-        for tag, data in ((34675, icc), (700, xmp)):
-            if data:
-                entries[tag] = Entry(7 if tag == 34675 else 1, len(data), data)
-        entries |= self._layout()
-        at = self._put(encode_ifd(entries, self._put(b""), self.big))
-        if self._file is not None:
-            with writing(self.path):
-                self._file.seek(8 if self.big else 4)
-                self._file.write(struct.pack("<Q" if self.big else "<I", at))
-
-    def _layout(self) -> dict[int, Entry]:
-        wide = "<Q" if self.big else "<I"
-        places = [
-            b"".join(struct.pack(wide, v) for v in vs) for vs in (self._offsets, self._counts)
-        ]
-        n, kind, colours = len(self._offsets), LONG8 if self.big else LONG, self.channels
-        bits = np.full(colours, DEPTHS[self.dtype], "<u2").tobytes()
-        form = np.full(colours, 3 if self.dtype.kind == "f" else 1, "<u2").tobytes()
-        layout = {
-            256: long(self.width),
-            257: long(self.height),
-            258: Entry(SHORT, colours, bits),
-            259: short(8 if self._level else 1),
-            262: short(RGB if colours > 2 else 1),
-            273: Entry(kind, n, places[0]),
-            277: short(colours),
-            278: long(self._strip_rows),
-            279: Entry(kind, n, places[1]),
-            284: short(1),
-            339: Entry(SHORT, colours, form),
-        }
-        if self._has_predictor():
-            layout[317] = short(2)
-        if colours in (2, 4):
-            layout[338] = short(_UNASSOCIATED)
-        return layout

@@ -1,12 +1,15 @@
 """Pictures of any size through a model.
 
-`api` is what callers use and `run` one call's choices. `tiling` cuts, `engine` computes band after
-band, `blend` joins; `network` runs one batch of tiles, `alpha` is transparency, `memory` what fits.
+`api` is what callers use and `run` one call's choices. `tiling` cuts, `engine` computes tile after
+tile, `blend` joins, `rows` collects; `network` runs a batch of tiles, `workers` and `alpha` (with
+transparency) make them out of a picture's rows, `memory` knows what fits.
 """
 
 from __future__ import annotations
 
+from restore.image_io.row_files import RowSource
 from restore.upscaling.api import (
+    BlockSink,
     RowSink,
     TileAgreement,
     restore_floats,
@@ -15,11 +18,11 @@ from restore.upscaling.api import (
     upscale_rows,
     verify_tiles,
 )
-from restore.upscaling.engine import RowSource
 from restore.upscaling.progress import Progress, RunReport
 from restore.upscaling.run import output_size
 
 __all__ = [
+    "BlockSink",
     "Progress",
     "RowSink",
     "RowSource",

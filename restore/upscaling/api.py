@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from restore.errors import ImageError, OutOfMemoryError
 from restore.image_io import Picture, read_picture
+from restore.image_io.row_files import RowSource
 from restore.metrics import psnr
 from restore.padding import Padding
 from restore.upscaling.alpha import ColourSource
-from restore.upscaling.engine import RowSource
 from restore.upscaling.network import Floats
 from restore.upscaling.pixels import AnyArray, ArraySource, check_array, from_pil, from_unit, to_pil
 from restore.upscaling.progress import ProgressCallback, RunReport, Tracker
@@ -39,6 +39,18 @@ class RowSink(Protocol):
 
     def write(self, rows: AnyArray) -> None:
         """Take the next rows [n, W', C], in the depth of the source."""
+        ...
+
+
+@runtime_checkable
+class BlockSink(Protocol):
+    """Where a result goes block by block, so that no whole rows of it have to be held."""
+
+    def write_block(self, top: int, left: int, pixels: AnyArray) -> None:
+        """Take [n, m, C] in the depth of the source, to lie at that row and column.
+
+        Blocks come in rows from the top down, and in a row from left to right, equally high.
+        """
         ...
 
 
@@ -171,7 +183,7 @@ def upscale_picture(
 
 def upscale_rows(
     source: RowSource,
-    sink: RowSink,
+    sink: RowSink | BlockSink,
     model: Model,
     *,
     outscale: float | None = None,
@@ -180,12 +192,17 @@ def upscale_rows(
     tta: bool = False,
     padding: Padding = "reflect",
     progress: ProgressCallback | None = None,
+    report: RunReport | None = None,
 ) -> RunReport:
-    """Like `upscale`, for pictures that need not fit into memory: one row of tiles has to.
+    """Like `upscale`, for pictures that need not fit into memory.
+
+    Of the input the rows have to that a row of tiles reads; of the result a few tiles, and the
+    same of it as of the input where the sink takes rows instead of blocks.
 
     Args:
         source: where the picture comes from.
-        sink: gets the result, `output_size` in all, with the source's channels and depth.
+        sink: gets the result, `output_size` in all, with the source's channels and depth, in rows
+            or, if it has `write_block`, in blocks.
         model: see `upscale`, as are the others.
         outscale: output pixels per input pixel.
         tile: longest side of a tile in input pixels.
@@ -193,18 +210,23 @@ def upscale_rows(
         tta: average over flips and turns.
         padding: how pictures grow before the network.
         progress: called on the way.
+        report: filled in with how the picture was computed.
 
     Returns:
-        How the picture was computed.
+        The report.
 
     Raises:
         ImageError, UsageError, OutOfMemoryError, RestoreError: see `upscale`. The sink may then
             have taken some rows; its owner has to discard them.
     """
-    tracker = Tracker(progress)
+    tracker = Tracker(progress, report)
     run = Run(model, outscale, tile, tile_pad, tta, tracker, padding)
-    for _, rows in run.bands(source):
-        sink.write(from_unit(rows, source.dtype))
+    if isinstance(sink, BlockSink):
+        for top, left, block in run.blocks(source):
+            sink.write_block(top, left, from_unit(block, source.dtype))
+    else:
+        for _, rows in run.rows(source):
+            sink.write(rows)
     tracker.stopped()
     return tracker.report
 
@@ -240,7 +262,7 @@ def restore_floats(
     """
     tracker = Tracker(progress, report)
     run = Run(model, None, tile, tile_pad, tta, tracker, padding, bounded=False)
-    result = np.concatenate([rows.copy() for _, rows in run.bands(ArraySource(image))])
+    result = _floats(ArraySource(image), run)
     tracker.stopped()
     return result
 
@@ -268,7 +290,7 @@ def verify_tiles(
     results = []
     for choice in (tile, 0):
         run = Run(model, None, choice, tile_pad, False, Tracker())
-        results.append(np.concatenate([rows.copy() for _, rows in run.bands(source)]))
+        results.append(_floats(source, run))
     tiled, whole = results
     eight_bits = np.dtype(np.uint8)
     return TileAgreement(
@@ -297,6 +319,15 @@ def _picture(picture: Picture, run: Run) -> Picture:
     return dataclasses.replace(picture, pixels=colours, alpha=alpha)
 
 
+def _floats(source: RowSource, run: Run) -> Floats:
+    """[H', W', C] in 0..1, not rounded."""
+    height, width = output_size(source.height, source.width, run.outscale)
+    result = np.empty((height, width, source.channels), np.float32)
+    for top, left, block in run.blocks(source):
+        result[top : top + len(block), left : left + block.shape[1]] = block
+    return result
+
+
 def _array(pixels: AnyArray, alpha: AnyArray | None, run: Run) -> AnyArray:
     """[H, W, C] and perhaps alpha [H, W] to [H', W', C (+ 1)] of the same depth."""
     source = ArraySource(pixels, alpha)
@@ -308,9 +339,9 @@ def _array(pixels: AnyArray, alpha: AnyArray | None, run: Run) -> AnyArray:
         gib = height * width * source.channels * dtype.itemsize / 2**30
         raise OutOfMemoryError(
             f"a result of {width} x {height} pixels takes {gib:.1f} GiB, more than there is; "
-            "choose a smaller outscale; TIFF to TIFF can go through in bands"
+            "choose a smaller outscale; a result in TIFF, PNG or Zarr can be written in parts"
         ) from error
-    for top, rows in run.bands(source):
-        result[top : top + len(rows)] = from_unit(rows, dtype)
+    for top, left, block in run.blocks(source):
+        result[top : top + len(block), left : left + block.shape[1]] = from_unit(block, dtype)
     run.tracker.stopped()
     return result

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from restore.resizing import AnyArray, ResizeWeights, resample, resize_weights
-from restore.upscaling.engine import Band
 
-_ROWS_AT_ONCE = 256  # of the result; bounds the float64 intermediates
+# of the result: they bound the float64 intermediates
+_ROWS_AT_ONCE = 256
+_SAMPLES_AT_ONCE = 2**22
+
+Band = tuple[int, AnyArray]  # first row, and rows [n, W, C]
 
 
 def resized(bands: Iterable[Band], old: tuple[int, int], new: tuple[int, int]) -> Iterator[Band]:
@@ -36,8 +39,10 @@ def resized(bands: Iterable[Band], old: tuple[int, int], new: tuple[int, int]) -
         arrived = rows if rows_first else _columns(rows, across, np.dtype(np.float64))
         held = np.concatenate([held, arrived]) if len(held) else arrived
         ready = int(np.searchsorted(newest, top + len(rows), side="left"))
-        for first in range(done, ready, _ROWS_AT_ONCE):
-            part = slice(first, min(first + _ROWS_AT_ONCE, ready))
+        widest = max(held.shape[1], new[1]) * rows.shape[2]
+        step = max(1, min(_ROWS_AT_ONCE, _SAMPLES_AT_ONCE // widest))
+        for first in range(done, ready, step):
+            part = slice(first, min(first + step, ready))
             taps = ResizeWeights(table.indices[part] - base, table.weights[part])
             out = resample(held, taps, np.float64 if rows_first else np.float32)
             yield first, _columns(out, across, np.dtype(np.float32)) if rows_first else out

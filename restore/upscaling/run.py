@@ -7,20 +7,24 @@ and alpha, 3 RGB, 4 RGB and alpha).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from restore.errors import UsageError
+from restore.image_io.row_files import RowSource
 from restore.padding import Padding, check_padding
 from restore.upscaling import memory
-from restore.upscaling.alpha import AlphaSource, ColourSource, clamped, joined
-from restore.upscaling.engine import Band, Bands, RowSource
+from restore.upscaling.alpha import AlphaWorker
+from restore.upscaling.engine import Block, Blocks
 from restore.upscaling.network import Network
+from restore.upscaling.pixels import AnyArray
 from restore.upscaling.progress import Tracker
 from restore.upscaling.resize_rows import resized
+from restore.upscaling.rows import whole_bands
 from restore.upscaling.tiling import LEAST_TILE, read_side
+from restore.upscaling.workers import PlainWorker, Worker
 
 if TYPE_CHECKING:
     from restore.model import Model
@@ -68,32 +72,40 @@ class Run:
         self.tracker = tracker
         tracker.report.tile_pad = self.pad
 
-    def bands(self, source: RowSource) -> Iterator[Band]:
-        """The result, float32 [n, W', C] in 0..1, from the top down."""
+    def blocks(self, source: RowSource, *, whole_rows: bool = False) -> Iterator[Block]:
+        """The result, float32 in 0..1: first row, first column, pixels [n, m, C].
+
+        Blocks come in rows from the top down, and in a row from left to right, equally high.
+
+        Args:
+            source: the picture.
+            whole_rows: whoever takes the blocks collects them to whole rows, in the source's
+                depth; in very wide pictures rows of tiles are lower then.
+        """
         s = self.model.scale
-        if source.channels in (2, 4):
-            alpha = AlphaSource(source)
-            bands = joined(
-                self._network_over(ColourSource(source)),
-                clamped(self._network_over(alpha), alpha, s) if s > 1 else alpha.bands(),
-            )
-        else:
-            bands = self._network_over(source)
-        bands = _clipped(bands)
         old = source.height * s, source.width * s
         new = output_size(source.height, source.width, self.outscale)
-        return bands if new == old else _clipped(resized(bands, old, new))
+        per_row = s * old[1] * source.channels
+        if new == old:
+            held = per_row * source.dtype.itemsize if whole_rows else 0
+            return _clipped(self._enlarged(source, held))
+        bands = whole_bands(_clipped(self._enlarged(source, 4 * per_row)), old[1], source.channels)
+        return _clipped((top, 0, rows) for top, rows in resized(bands, old, new))
 
-    def _network_over(self, source: RowSource) -> Iterator[Band]:
-        network = Network(
-            self.model,
-            source.channels,
-            tta=self.tta,
-            tracker=self.tracker,
-            padding=self.padding,
-        )
+    def rows(self, source: RowSource) -> Iterator[tuple[int, AnyArray]]:
+        """The same from side to side, in the source's depth: first row, rows [n, W', C]."""
+        width = output_size(source.height, source.width, self.outscale)[1]
+        blocks = self.blocks(source, whole_rows=True)
+        return whole_bands(blocks, width, source.channels, source.dtype)
+
+    def _enlarged(self, source: RowSource, held: int) -> Iterator[Block]:
+        has_alpha = source.channels in (2, 4)
+        network = self._network(source.channels - has_alpha)
+        worker: Worker = PlainWorker(network, bounded=self.bounded)
+        if has_alpha:
+            worker = AlphaWorker(network, self._network(1), source)
         free = memory.free_bytes(self.model.device)
-        images = 3 if source.channels > self.model.in_channels else 1  # see Network
+        images = 3 if network.channels > self.model.in_channels else 1  # see Network
         if self.tile == "auto":
             tile = memory.choose_tile(
                 self.model, source.height, source.width, free // images, tile_pad=self.pad
@@ -109,17 +121,21 @@ class Run:
                 if memory.peak_bytes(self.model, side, side, b * images) <= free // 2
             )
             batch = next(fits, 1)
-        bands = Bands(
+        blocks = Blocks(
             source,
-            network,
+            worker,
             tile=tile,
             tile_pad=self.pad,
             batch=batch,
             tracker=self.tracker,
-            copy_flat=isinstance(source, AlphaSource),
-            bounded=self.bounded,
+            held=held,
         )
-        return iter(bands)
+        return iter(blocks)
+
+    def _network(self, channels: int) -> Network:
+        return Network(
+            self.model, channels, tta=self.tta, tracker=self.tracker, padding=self.padding
+        )
 
 
 def check_channels(model: Model) -> None:
@@ -137,9 +153,9 @@ def output_size(height: int, width: int, outscale: float) -> tuple[int, int]:
     return max(1, round(height * outscale)), max(1, round(width * outscale))
 
 
-def _clipped(bands: Iterator[Band]) -> Iterator[Band]:
-    for top, rows in bands:
-        yield top, np.clip(rows, 0, 1)
+def _clipped(blocks: Iterable[Block]) -> Iterator[Block]:
+    for top, left, pixels in blocks:
+        yield top, left, np.clip(pixels, 0, 1)
 
 
 def checked_outscale(outscale: float) -> float:

@@ -90,7 +90,14 @@ def alignment_in_force(tile: int, align: int) -> int:
 
 
 def plan(
-    height: int, width: int, tile: int, tile_pad: int, align: int, *, first_row: int = 0
+    height: int,
+    width: int,
+    tile: int,
+    tile_pad: int,
+    align: int,
+    *,
+    first_row: int = 0,
+    tallest: int | None = None,
 ) -> TilePlan:
     """Cut a picture into tiles.
 
@@ -124,6 +131,10 @@ def plan(
             f"beyond a multiple of {step}"
         )
     core = tile - tile % step
+    tall = core
+    if core and tallest is not None:
+        tall = min(core, max(tallest, LEAST_TILE, step))
+        tall -= tall % step
     return TilePlan(
         height=height,
         width=width,
@@ -131,7 +142,7 @@ def plan(
         tile_pad=tile_pad,
         align=step,
         first_row=first_row,
-        rows=_cut(first_row, height, core, tile_pad, step),
+        rows=_cut(first_row, height, tall, tile_pad, step),
         cols=_cut(0, width, core, tile_pad, step),
     )
 
