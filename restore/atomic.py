@@ -7,16 +7,12 @@ import errno
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from restore.errors import OutputError
 
-_NAME_KEPT = 40  # characters of the name in the temporary one
-_TOKEN = 8
-_PART = ".part"
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another folder",
     getattr(errno, "EDQUOT", -1): "free some of the quota or choose another folder",
@@ -69,8 +65,7 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             f"{os.fspath(path)}: cannot be written: {target} is a device or a pipe; name a file"
         )
     # a long name with the ending added could pass the file system's limit
-    token = secrets.token_hex(_TOKEN // 2)
-    part = target.with_name(f".{target.name[:_NAME_KEPT]}.{token}{_PART}")
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
     with writing(path):
         file = part.open("xb+")
     try:
@@ -89,23 +84,3 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
-
-
-def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what killed programs left of `path`; for callers who know that nobody writes it now.
-
-    Of names longer than 40 characters only what was not touched for ten minutes, as other files'
-    temporary names may begin alike.
-    """
-    target = Path(os.path.realpath(path))
-    start = f".{target.name[:_NAME_KEPT]}."
-    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
-        for entry in entries:
-            middle = entry.name.removeprefix(start).removesuffix(_PART)
-            is_ours = entry.name == f"{start}{middle}{_PART}" and len(middle) == _TOKEN
-            if is_ours and (len(target.name) <= _NAME_KEPT or _is_old(entry)):
-                os.unlink(entry.path)
-
-
-def _is_old(entry: os.DirEntry[str]) -> bool:
-    return time.time() - entry.stat().st_mtime > 600

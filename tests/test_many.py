@@ -18,8 +18,8 @@ from _fake_models import Fake
 from small_models import tiny
 
 from restore import cli
-from restore.atomic import remove_leftovers
 from restore.batching.launch import Launch
+from restore.batching.leftovers import remove_leftovers
 from restore.batching.report import COLUMNS
 from restore.commands import batch as batch_module
 from restore.commands import many, many_options
@@ -368,7 +368,7 @@ def test_one_of_several_processes_keeps_a_journal(
 
 
 def test_leftovers_of_killed_programs_are_removed() -> None:
-    mine = [Path(".a.png.0123abcd.part"), Path(".a.png.ffffffff.part")]
+    mine = [Path(".a.png.0123abcd.part"), Path(".a.png.12ab-ffffffff.part")]
     others = [Path(".a.png.part"), Path(".aa.png.0123abcd.part"), Path(".a.png.0123abcd0.part")]
     for path in (*mine, *others):
         path.touch()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from restore.atomic import remove_leftovers
 from restore.batching import report
 from restore.batching.journal import FOLDER, Journal, Listing, Round
 from restore.batching.launch import Launch
+from restore.batching.leftovers import remove_leftovers
 from restore.batching.logs import Entry, Record
 from restore.batching.names import seen_from
 from restore.batching.result_names import ResultNames
