@@ -14,6 +14,7 @@ from restore.batching.logs import Entry, Log, Record, open_ends
 
 MOST_DEATHS = 3  # of workers, before a picture is given up
 _POLL = 0.5  # seconds
+_TELL_AFTER = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class SharedFeed:
         round: that this process has joined.
         output: the folder of results.
         arrange: puts the entries of a lot into the order in which they are computed.
+        say: is told what is waited for.
     """
 
     def __init__(
@@ -49,10 +51,13 @@ class SharedFeed:
         round: Round,
         output: Path,
         arrange: Callable[[list[Entry]], list[Entry]] = lambda entries: entries,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._round = round
         self._output = output
         self._arrange = arrange
+        self._say = say
+        self._waited = 0.0  # seconds
         self._log = Log(round.log_of(round.members.me))
         self._at = 0  # the lot to try next
         self._ready: deque[Task] = deque()
@@ -71,8 +76,20 @@ class SharedFeed:
             elif not patient or self._round.is_over():
                 return None
             elif not self._take_over():
-                time.sleep(_POLL)
+                self._wait()
         return self._ready.popleft()
+
+    def _wait(self) -> None:
+        if self._waited <= _TELL_AFTER < self._waited + _POLL:
+            left = self._round.list.lots - len(self._round.claims.done())
+            lots = "a part" if left == 1 else f"{left} parts"
+            others = ", ".join(self._round.members.others())
+            self._say(
+                f"waiting for {others}, with {lots} of the list; what a dead worker had is taken "
+                "over, after a minute if it was on another machine"
+            )
+        self._waited += _POLL
+        time.sleep(_POLL)
 
     def _take_over(self) -> bool:
         """Take a lot of a worker that is dead, if there is one."""

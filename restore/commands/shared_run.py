@@ -99,7 +99,7 @@ class _Worker:
         self._output = naming.output
         self._round = round
         arrange = _as_they_are if batch.model.device.type == "cpu" else self._by_size
-        self._feed = SharedFeed(round, self._output, arrange)
+        self._feed = SharedFeed(round, self._output, arrange, screen.say)
 
     def run(
         self, journal: Journal, folder: Path, options: argparse.Namespace, launch: Launch

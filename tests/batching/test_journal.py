@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from restore.batching import shared
 from restore.batching.journal import Journal, Listing, Round
 from restore.batching.logs import Entry, Log, Record, open_ends, read_log
 from restore.batching.names import Names
@@ -97,10 +99,10 @@ def test_skipped_pictures_stay_done(output: Path) -> None:
 def test_a_second_worker_joins_and_nobody_gets_what_the_other_has(output: Path) -> None:
     one, two = SharedFeed(joined(output, 4), output), SharedFeed(joined(output, 4), output)
     assert len(journal(output).rounds()) == 1
-    shared = [feed.next(patient=False) for feed in (one, two, one, two)]
-    assert [task.place for task in shared if task] == [1, 2, 3, 4]
+    taken = [feed.next(patient=False) for feed in (one, two, one, two)]
+    assert [task.place for task in taken if task] == [1, 2, 3, 4]
     assert one.next(patient=False) is None
-    for feed, task in zip((one, two, one, two), shared, strict=True):
+    for feed, task in zip((one, two, one, two), taken, strict=True):
         assert task is not None
         finish(feed, task, output)
     assert one.next(patient=True) is None and two.next(patient=True) is None
@@ -139,6 +141,22 @@ def test_the_work_of_a_dead_worker_is_taken_over(output: Path) -> None:
     assert [task.is_suspect for task in got] == [False, False, True]
     assert outcome_of(two._round) == ({"done": 4}, [])
     two.leave()
+
+
+def test_who_is_waited_for_is_told(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_POLL", 0.01)
+    monkeypatch.setattr(shared, "_TELL_AFTER", 0.05)
+    one, told = SharedFeed(joined(output, 1), output), list[str]()
+    task = one.next(patient=False)
+    assert task is not None
+    two = SharedFeed(joined(output, 1), output, say=told.append)
+    ending = threading.Timer(0.3, finish, (one, task, output))
+    ending.start()
+    assert two.next(patient=True) is None
+    ending.join()
+    (line,) = told
+    assert line.startswith(f"waiting for {one._round.members.me}, with a part of the list; what")
+    one.leave(), two.leave()
 
 
 def tasks_ended(feed: SharedFeed, output: Path) -> Iterator[Task]:
