@@ -8,6 +8,7 @@ Source: the ASGI specification 3.0 (asgi.readthedocs.io); CSP level 3 (w3.org/TR
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -26,6 +27,7 @@ Headers = list[tuple[bytes, bytes]]
 
 MOST_JSON = 2**20  # bytes of a request that is no upload
 KEPT_FREE = 2**30  # bytes of the disk that uploads leave
+LOGIN_SECONDS = 0.5  # that each try of a password takes
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -75,6 +77,7 @@ class Guard:
         self._limits = limits
         self._base = base
         self._hosts = None if hosts is None else frozenset(hosts)
+        self._login = asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it in words."""
@@ -100,6 +103,10 @@ class Guard:
                 await _refuse(send, 400, str(error))
                 return
             receive = _again(body, receive)
+            if scope["path"].endswith("/login"):
+                # one after the other, whoever asks: passwords cannot be guessed quickly
+                async with self._login:
+                    await asyncio.sleep(LOGIN_SECONDS)
         elif scope["method"] == "POST":
             receive = _counted(receive, self._limits.request_bytes, answer)
         await self._app(scope, receive, answer.send)

@@ -208,7 +208,7 @@ super-resolution model.</li>
 <li><strong>Shaken</strong>: a deblurring model.</li>
 </ul>
 <p>The built-in models only enlarge clean pictures. Weight files of SwinIR, HAT, SRFormer, CAT,
-Uformer, HiT-SR, DRCT and ATD join the list with <code>restore web -m FILE ...</code>.</p>
+Uformer, HiT-SR, DRCT and ATD join the list with <code>restore web -m FILE</code>.</p>
 <p><strong>Scale</strong> may be any number; beyond a model's own scale nothing is gained over
 resizing its result. <strong>Format</strong> “as the input” keeps 16 bits, transparency, colour
 profile and EXIF; a note tells where a format cannot.</p>

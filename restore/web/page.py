@@ -115,12 +115,14 @@ class Page:
             self._tta = gr.Checkbox(
                 label="Average over 8 flips and turns", info="A little better, 8 times slower."
             )
-        with gr.Row():
-            self._go = gr.Button("Restore", variant="primary", elem_id="go")
-            self._stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
 
     def _right(self) -> None:
-        """What came of it."""
+        """What begins it, and what came of it: side by side with the rest, so both are seen."""
+        with gr.Row():
+            self._go = gr.Button("Restore", variant="primary", scale=3, elem_id="go")
+            self._stop = gr.Button(
+                "Stop", variant="stop", scale=1, min_width=90, interactive=False, elem_id="stop"
+            )
         self._status = _html(
             markup.notice("Drop pictures into the field, choose a model, press Restore."), "status"
         )

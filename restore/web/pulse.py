@@ -17,7 +17,7 @@ def steps(model: Model, told: Callable[[float], None]) -> Iterator[int]:
     """While it lasts, `told` hears before each group of a network which share of them is done.
 
     A tile of a large network takes minutes on a CPU, and callbacks of `upscale` come after tiles.
-    What `told` raises ends the computation. Networks without a list of groups tell nothing.
+    What `told` raises ends the computation.
 
     Only whole groups are watched: fused operations read the modules within them without a call,
     unless those are watched.
@@ -44,6 +44,16 @@ def steps(model: Model, told: Callable[[float], None]) -> Iterator[int]:
 
 
 def _groups(net: nn.Module) -> list[nn.Module]:
-    """The members of the lists that a network itself holds, in order."""
-    lists = [child for child in net.children() if isinstance(child, nn.ModuleList)]
-    return [group for each in lists for group in each]
+    """What a network calls one after the other: members of its lists, and stages made of blocks."""
+    groups: list[nn.Module] = []
+    for child in net.children():
+        if isinstance(child, nn.ModuleList):
+            groups += child
+        elif any(_is_own(part) for part in child.modules() if part is not child):
+            groups.append(child)
+    return groups
+
+
+def _is_own(module: nn.Module) -> bool:
+    """Whether it is no layer of PyTorch's."""
+    return not type(module).__module__.startswith("torch.")

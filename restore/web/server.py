@@ -197,7 +197,7 @@ def _application(service: Service, address: Address, chosen: str, device: str) -
         page,
         path="/",
         auth=list(address.auth) or None,
-        auth_message="restore" if address.auth else None,
+        auth_message="The name and password for restore on this machine:" if address.auth else None,
         max_file_size=service.limits.upload_bytes,
         # tracebacks go to the terminal, not to visitors
         show_error=False,

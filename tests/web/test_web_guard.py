@@ -199,6 +199,33 @@ def test_other_requests_are_short(tmp_path: Path) -> None:
     assert status == 413
 
 
+def test_passwords_cannot_be_tried_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LOGIN_SECONDS", 0.05)
+    at: list[float] = []
+
+    class Login(Inner):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            at.append(asyncio.get_running_loop().time())
+
+    guarded = Guard(Login(), LIMITS, tmp_path)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"username=me&password=x"}
+
+    async def send(message: dict[str, Any]) -> None:
+        raise AssertionError(message)
+
+    async def all_at_once() -> float:
+        scope = {"type": "http", "method": "POST", "path": "/login", "headers": []}
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(guarded(scope, receive, send) for _ in range(4)))
+        return began
+
+    began = asyncio.run(all_at_once())
+    # a clock's step less at each
+    assert all(then - began > 0.04 * (i + 1) for i, then in enumerate(sorted(at)))
+
+
 def test_requests_are_not_passed_on_to_other_machines(tmp_path: Path) -> None:
     inner = Inner()
     assert ask(inner, tmp_path, "/gradio_api/proxy=https://example.org/")[0] == 404

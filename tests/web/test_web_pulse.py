@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from golden_data import small_cases
 from small_models import tiny
 
+from restore.archs import ARCHS
+from restore.archs._spec import ArchSpec
 from restore.archs.swinir import SPEC, SwinIRConfig
+from restore.loading import load
 from restore.model import Model
 from restore.web.desk import Stopped
 from restore.web.pulse import steps
@@ -62,3 +66,18 @@ def test_only_the_model_that_was_named_is_watched() -> None:
         assert told == []
         watched(x)
     assert told == [0.0]
+
+
+@pytest.mark.parametrize("spec", ARCHS, ids=lambda spec: spec.name)
+def test_every_architecture_has_steps_that_change_nothing(spec: ArchSpec) -> None:
+    case = small_cases(spec.name)[0]
+    model = load(case.state, device="cpu", arch=spec.name, config=case.config)
+    x = case.image("a")
+    told: list[float] = []
+    with torch.inference_mode():
+        want = model(x)
+        with steps(model, told.append) as count:
+            got = model(x)
+    assert count > 0
+    assert told == [i / count for i in range(count)]
+    assert torch.equal(got, want)
