@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -22,6 +20,7 @@ import restore
 from restore.commands.arguments import COMMANDS, command_error, parser_of, top_parser
 from restore.commands.computing import check_arithmetic, load_telling
 from restore.commands.parsing import given_setting
+from restore.commands.quiet import silence_decoders
 from restore.commands.screen import Screen, complain, show
 from restore.commands.text import plural, summary_line
 from restore.errors import OutputError, RestoreError, UsageError
@@ -54,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a file name that the terminal cannot show must not stop a batch
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # its remarks on damaged files say less than our errors, and come before them
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    silence_decoders()
     try:
         code = _dispatch(words)
         if code == INTERRUPTED and argv is None:
