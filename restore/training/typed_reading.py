@@ -100,7 +100,8 @@ class Reader:
         for key, hint in hints.items():
             flat = flat_part(hint)
             if flat:
-                taken = {k: v for k, v in content.items() if k in keys_of(flat)}
+                own = set(keys_of(flat))
+                taken = {k: v for k, v in content.items() if k in own}
                 part = self.section(flat, Value(taken, value.place), name)
                 if part is not None:
                     read[key] = part
