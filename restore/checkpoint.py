@@ -125,6 +125,7 @@ def _reason(error: Exception) -> str:
     """An error of a reader in its own words, where those are for people."""
     strerror = getattr(error, "strerror", None)
     text = (strerror or str(error)).strip().partition("\n")[0]
+    text = re.sub(r"^\[enforce fail at [^\]]*\][ .]*", "", text)
     told = isinstance(error, (OSError, RuntimeError)) or type(error).__name__ == "SafetensorError"
     return text if told and text else "its parts contradict each other"
 

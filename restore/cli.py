@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +22,7 @@ from restore.commands.large import layout_of
 from restore.commands.many_options import check_many, is_shared
 from restore.commands.models import run_models
 from restore.commands.parsing import given_setting
+from restore.commands.quiet import silence_decoders
 from restore.commands.screen import Screen, complain, searching, show
 from restore.commands.text import plural
 from restore.errors import OutputError, RestoreError, UsageError
@@ -57,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a file name that the terminal cannot show must not stop a batch
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    # its remarks on damaged files say less than our errors, and come before them
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    silence_decoders()
     try:
         code = _dispatch(words)
         if code == INTERRUPTED and argv is None:

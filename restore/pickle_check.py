@@ -13,8 +13,8 @@ from __future__ import annotations
 import io
 import pickletools
 import re
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
 
 # what files of tensors want, under the names of Python 2 and 3
 _TENSORS = re.compile(
@@ -26,37 +26,58 @@ _TENSORS = re.compile(
 )
 DEEPEST = 100  # containers in containers; weights in wrappers reach 10
 LARGEST = 20_000_000  # things in things, where one may stand in several places
-MOST_OPCODES = 3_000_000  # some fifty a tensor
+MOST_OPCODES = 3_000_000  # some thirty a tensor
 # ops that make one thing of others, and those that put things into what is there
 _MAKES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LIST", "DICT", "FROZENSET", "REDUCE", "NEWOBJ"}
 _MAKES |= {"NEWOBJ_EX", "INST", "OBJ"}
 _FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
+_PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Program:
     """What a pickle wants.
 
     Attributes:
         wanted: names of classes and functions that files of tensors do not need, sorted.
-        deepest: how many containers lie in each other.
-        largest: how many things the largest holds; one that stands in it twice counts twice.
+        endless: what makes it one that must not be read, in words; empty for nothing.
     """
 
-    wanted: list[str] = field(default_factory=list)
-    deepest: int = 0
-    largest: int = 0
+    wanted: tuple[str, ...]
+    endless: str = ""
 
 
-@dataclass(frozen=True)
-class _Thing:
-    depth: int = 0
-    size: int = 1
-    text: str = ""  # of a string, for the op that takes a name from two of them
+class _Thing(NamedTuple):
+    """What lies on the stack: how deep it is, how many things it holds, and a string's text."""
+
+    depth: int
+    size: int
+    text: str = ""
+
+
+class _Effect(NamedTuple):
+    """What an op does to the stack."""
+
+    name: str
+    takes: int  # things off the stack, below a mark if there is one
+    to_mark: bool  # and all above the last mark
+    gives: int
+
+
+def _effect(op: Any) -> _Effect:
+    before = list(op.stack_before)
+    to_mark = pickletools.stackslice in before
+    if to_mark:
+        before = before[: before.index(pickletools.markobject)]
+    return _Effect(op.name, len(before), to_mark, len(op.stack_after))
+
+
+_EFFECTS = {op.code: _effect(op) for op in pickletools.opcodes}
+_PLAIN = _Thing(0, 1)
 
 
 def examine(source: BinaryIO | bytes) -> Program:
-    """Read a pickle from a file's present position up to its end mark.
+    """Read a pickle from a file's present position up to its end mark, or to where it goes wrong.
 
     Raises:
         ValueError: it is none, is cut short, or has more than MOST_OPCODES.
@@ -67,70 +88,76 @@ def examine(source: BinaryIO | bytes) -> Program:
         for number, (op, argument, _) in enumerate(pickletools.genops(file)):
             if number > MOST_OPCODES:
                 raise ValueError(f"it has more than {MOST_OPCODES:,} steps")
-            machine.step(op, argument)
-    except (IndexError, KeyError, UnicodeError, OverflowError, MemoryError) as error:
+            machine.step(_EFFECTS[op.code], argument)
+            if machine.endless:
+                break
+    except (LookupError, UnicodeError, OverflowError, MemoryError) as error:
         raise ValueError("its steps contradict each other") from error
-    return Program(sorted(machine.wanted), machine.deepest, machine.largest)
+    return Program(tuple(sorted(machine.wanted)), machine.endless)
 
 
 class _Machine:
-    """The stack and the memory of the pickle machine, holding depths instead of things."""
+    """The stack and the memory of the pickle machine, with depths and sizes in place of things."""
 
     def __init__(self) -> None:
         self.wanted: set[str] = set()
-        self.deepest = self.largest = 0
+        self.endless = ""
         self._stack: list[_Thing | None] = []  # None is a mark
         self._memory: dict[int, _Thing] = {}
 
-    def step(self, op: Any, argument: Any) -> None:
+    def step(self, op: _Effect, argument: Any) -> None:
         """Do what an op does to the stack."""
-        name = op.name
-        if name in ("GLOBAL", "INST"):
-            self._want(".".join(str(argument).split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            module, what = self._stack[-2], self._stack[-1]
-            self._want(f"{module.text if module else ''}.{what.text if what else ''}")
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            top = self._stack[-1]
+        name, stack = op.name, self._stack
+        if name in _PUTS:
+            top = stack[-1]
             if top is not None:
                 self._memory[len(self._memory) if name == "MEMOIZE" else argument] = top
-            return
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            self._stack.append(self._memory[argument])
-            return
+        elif name in _GETS:
+            stack.append(self._memory[argument])
         elif name == "MARK":
-            self._stack.append(None)
-            return
-        taken = self._taken(op)
-        if name in _FILLS:
-            within = 1 + max((thing.depth for thing in taken[1:]), default=-1)
-            self._push(_Thing(max(taken[0].depth, within), sum(thing.size for thing in taken)))
-        elif name in _MAKES:
-            depth = 1 + max((thing.depth for thing in taken), default=0)
-            self._push(_Thing(depth, 1 + sum(thing.size for thing in taken)))
+            stack.append(None)
+        elif op.takes == 0 and not op.to_mark:
+            if name == "GLOBAL":
+                self._want(".".join(argument.split(" ", 1)))
+            if op.gives:
+                stack.append(_Thing(0, 1, argument) if isinstance(argument, str) else _PLAIN)
         else:
-            text = argument if isinstance(argument, str) and "UNICODE" in name else ""
-            for kept in range(len(op.stack_after)):
-                # DUP leaves what it found
-                self._push(taken[kept] if kept < len(taken) else _Thing(text=text))
+            self._combine(op, argument, self._taken(op))
 
-    def _push(self, thing: _Thing) -> None:
-        self.deepest = max(self.deepest, thing.depth)
-        self.largest = max(self.largest, thing.size)
-        self._stack.append(thing)
+    def _combine(self, op: _Effect, argument: Any, taken: list[_Thing]) -> None:
+        if op.name == "INST":
+            self._want(".".join(argument.split(" ", 1)))
+        if op.name == "STACK_GLOBAL":
+            self._want(".".join(thing.text for thing in taken))
+        if op.name in _FILLS:
+            within = 1 + max((thing.depth for thing in taken[1:]), default=-1)
+            self._push(max(taken[0].depth, within), sum(thing.size for thing in taken))
+        elif op.name in _MAKES:
+            depth = 1 + max((thing.depth for thing in taken), default=0)
+            self._push(depth, 1 + sum(thing.size for thing in taken))
+        else:
+            for kept in range(op.gives):  # DUP leaves what it found
+                self._stack.append(taken[kept] if kept < len(taken) else _PLAIN)
 
-    def _taken(self, op: Any) -> list[_Thing]:
+    def _push(self, depth: int, size: int) -> None:
+        if depth > DEEPEST:
+            self.endless = f"more than {DEEPEST} containers lie in each other"
+        elif size > LARGEST:
+            self.endless = "containers hold each other without end"
+        self._stack.append(_Thing(depth, size))
+
+    def _taken(self, op: _Effect) -> list[_Thing]:
         """What an op takes off the stack, the lowest first."""
-        before = list(op.stack_before)
-        taken: list[_Thing] = []
-        if pickletools.stackslice in before:
-            while (thing := self._stack.pop()) is not None:
-                taken.insert(0, thing)
-            before = before[: before.index(pickletools.markobject)]
-        for _ in before:
-            thing = self._stack.pop()
-            if thing is not None:
-                taken.insert(0, thing)
+        stack, taken = self._stack, list[_Thing]()
+        if op.to_mark:
+            while (thing := stack.pop()) is not None:
+                taken.append(thing)
+        for _ in range(op.takes):
+            below = stack.pop()
+            if below is None:
+                raise LookupError("a mark stands where a thing is expected")
+            taken.append(below)
+        taken.reverse()
         return taken
 
     def _want(self, name: str) -> None:

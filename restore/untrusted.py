@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from restore.errors import CheckpointError, shown
-from restore.pickle_check import DEEPEST, LARGEST, Program, examine
+from restore.pickle_check import Program, examine
 
 _NAMED = 8  # in a message
 _PICKLES = 5  # of a file that is no archive: a mark, a version, the system, the content, its keys
@@ -116,8 +116,11 @@ def _check_archive(path: Path, file: BinaryIO) -> bool:
         raise
     # zipfile raises also what the packers it knows raise on damaged data
     except Exception as error:
-        why = "" if isinstance(error, OSError) else str(error)  # of a place that no file has
-        raise no_weights(path, why or "its list of entries is damaged") from error
+        told = isinstance(
+            error, (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+        )
+        why = str(error) if told and not isinstance(error, UnicodeError) else ""
+        raise no_weights(path, why or "its entries are damaged") from error
     return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
 
@@ -135,7 +138,5 @@ def holds_more(path: Path, wanted: Sequence[str]) -> CheckpointError:
 def _refuse(path: Path, program: Program) -> None:
     if program.wanted:
         raise holds_more(path, program.wanted)
-    if program.deepest > DEEPEST:
-        raise no_weights(path, f"{program.deepest:,} containers lie in each other")
-    if program.largest > LARGEST:
-        raise no_weights(path, "containers hold each other without end")
+    if program.endless:
+        raise no_weights(path, program.endless)

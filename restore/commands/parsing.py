@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from restore.dtype_names import TORCH_NAMES
+from restore.errors import printable
 
 MOST_THREADS = 256  # or as many as the machine has; beyond, thread libraries crash
 _ALIASES = {"jpeg": "jpg", "tif": "tiff", **TORCH_NAMES}
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
             message += f"; for the file: ./{dashed[0]}"
         if "expected one argument" in message:
             message += "; a value that begins with - is given as --option=-value"
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {printable(message)}\n")
 
 
 def new_parser(prog: str, description: str, epilog: str = "") -> Parser:

@@ -155,7 +155,9 @@ def open_webp(file: BinaryIO) -> Opened:
         pixels = np.ascontiguousarray(samples[..., 2::-1])
         alpha = np.ascontiguousarray(samples[..., 3]) if samples.shape[2] == 4 else None
         icc, xmp = chunks.get(b"ICCP") or None, chunks.get(b"XMP ")
-        picture = _picture("webp", pixels, alpha, icc, exif, exif_dpi(exif), xmp, [])
+        lost = has_alpha and alpha is None
+        notes = ["its alpha is damaged and was left out"] if lost else []
+        picture = _picture("webp", pixels, alpha, icc, exif, exif_dpi(exif), xmp, notes)
         return replace(picture, lossless=b"VP8L" in chunks)
 
     return Opened(info, width * height * (3 + has_alpha), orientation_of(exif), decode)
@@ -165,7 +167,9 @@ def _webp_size(chunks: dict[bytes, bytes]) -> tuple[int, int, bool]:
     if b"VP8X" in chunks:
         head = chunks[b"VP8X"].ljust(10, b"\0")
         width, height = (int.from_bytes(head[i : i + 3], "little") + 1 for i in (4, 7))
-        return width, height, bool(head[0] & 0x10)
+        # the flag is a promise, which files break
+        has_alpha = bool(head[0] & 0x10) and bool({b"ALPH", b"VP8L"} & chunks.keys())
+        return width, height, has_alpha
     if len(chunks.get(b"VP8L", b"")) >= 5:
         (word,) = struct.unpack_from("<I", chunks[b"VP8L"], 1)
         return (word & 0x3FFF) + 1, (word >> 14 & 0x3FFF) + 1, bool(word >> 28 & 1)

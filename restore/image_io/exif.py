@@ -196,9 +196,13 @@ def fit_exif(exif: bytes, width: int, height: int) -> bytes:
     return bytes(block)
 
 
+def _is_one_number(entry: Entry) -> bool:
+    return entry.kind in (SHORT, LONG) and entry.count == 1
+
+
 def _put_number(block: bytearray, order: ByteOrder, entry: Entry | None, value: int) -> None:
     """Overwrite a number of one SHORT or LONG, which both fit into the entry itself."""
-    if entry is None or entry.kind not in (SHORT, LONG) or entry.count != 1:
+    if entry is None or not _is_one_number(entry):
         return
     kind = LONG if value > 0xFFFF else entry.kind
     packed = struct.pack(order + ("H" if kind == SHORT else "I"), value).ljust(4, b"\0")
@@ -237,8 +241,9 @@ def _ifd0(exif: bytes | None) -> dict[int, Entry]:
 
 def orientation_of(exif: bytes | None) -> int:
     """The orientation tag, 1..8; 1 where there is none or it makes no sense."""
-    ifd0 = _ifd0(exif)
-    value = ifd0[ORIENTATION].number() if ORIENTATION in ifd0 else None
+    entry = _ifd0(exif).get(ORIENTATION)
+    # of another form it could not be set to upright, and the result would be turned once more
+    value = entry.number() if entry is not None and _is_one_number(entry) else None
     return int(value) if value is not None and value in range(1, 9) else 1
 
 
@@ -346,7 +351,8 @@ def fit_xmp(xmp: bytes, width: int, height: int, exif: bytes | None) -> bytes:
     """
     changes = [(b"ImageWidth", b"PixelXDimension", width)]
     changes.append((b"ImageLength", b"PixelYDimension", height))
-    if ORIENTATION in _ifd0(exif):
+    stated = _ifd0(exif).get(ORIENTATION)
+    if stated is not None and _is_one_number(stated):
         changes.append((b"Orientation", b"Orientation", 1))
     for tiff, exif, value in changes:
         pattern = _XMP_NUMBERS % (tiff, exif)

@@ -79,7 +79,11 @@ class PngFile:
     @property
     def has_alpha(self) -> bool:
         """Whether pixels carry alpha, or a colour or palette key makes some transparent."""
-        return self.colour in (GRAY_ALPHA, RGB_ALPHA) or b"tRNS" in self.chunks
+        if self.colour in (GRAY_ALPHA, RGB_ALPHA):
+            return True
+        key = self.chunks.get(b"tRNS")
+        # a key of another length is damaged, and left alone
+        return key is not None and (self.colour == PALETTE or len(key) == 2 * self.channels)
 
     def palette(self) -> Array:
         """[256, 3] uint8; entries the file does not define are black."""

@@ -101,7 +101,8 @@ class TiffPage:
         bits = page.tags.valueof(258, 1)
         self.bits = tuple(bits) if isinstance(bits, tuple) else (int(bits),)
         self.form = int(page.sampleformat or 1)
-        self.extras = tuple(int(e) for e in page.extrasamples)
+        # a damaged tag may list more of them than there are samples
+        self.extras = tuple(map(int, page.extrasamples))[: max(0, self.samples - self.colours)]
         self.planes = self.samples if int(page.planarconfig or 1) == 2 else 1
         self._set_grid(page)
         self.ifd0, self.sub_ifds = self._directories(page.offset)

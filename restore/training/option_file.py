@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ LARGEST = 200_000  # bytes; the largest official file has 6000, and a second is 
 MOST_VALUES = 10_000  # anchors can make few bytes many
 MOST_DEPTH = 50
 LONGEST_KEY, LONGEST_NUMBER = 200, 3000  # characters
-PATIENCE = 10.0  # seconds until a pipe has something to read
+_ARRIVAL = 1.0  # seconds until somebody writes to a pipe
+PATIENCE = 60.0  # seconds until who does gives something
 
 Scalar = str | int | float | bool | None
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+")
@@ -162,15 +164,19 @@ def _from_pipe(path: Path) -> bytes:
     """What a pipe gives; UsageError where nobody writes to it."""
     # without waiting for a writer, who may never come
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    content = b""
+    content, began = b"", time.monotonic()
     with open(descriptor, "rb", buffering=0) as file:
         while len(content) <= LARGEST:
-            if not select.select([file], [], [], PATIENCE)[0]:
-                raise UsageError(f"{path}: is a pipe that gave nothing for {PATIENCE:.0f} s")
             part = file.read(LARGEST)
-            if not part:
+            if part is None:  # nothing yet, of a writer who is there
+                if not select.select([file], [], [], PATIENCE)[0]:
+                    raise UsageError(f"{path}: is a pipe that gave nothing for {PATIENCE:.0f} s")
+            elif part:
+                content += part
+            elif content or time.monotonic() - began > _ARRIVAL:
                 break
-            content += part
+            else:
+                time.sleep(0.05)
     if not content:
         raise UsageError(f"{path}: is a pipe that nobody writes to; expected an option file (.yml)")
     return content

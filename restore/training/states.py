@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from restore.atomic import atomic_output, writing
-from restore.errors import CheckpointError, shown
+from restore.errors import CheckpointError, printable, shown
 from restore.pickle_out import write_pickle
 from restore.special_files import special_file
 from restore.untrusted import check_pickled
@@ -89,7 +89,8 @@ def read_state(path: Path) -> dict[str, Any]:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read: {shown(error, 300)}") from error
+        name = printable(str(path))
+        raise CheckpointError(f"{name}: cannot be read: {shown(error, 300)}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__}; expected a training state")
     return state

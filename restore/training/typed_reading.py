@@ -71,6 +71,7 @@ class Reader:
         self._mistakes = mistakes
         self._elsewhere = elsewhere
         self._root = root
+        self._listed: set[str] = set()  # sections whose keys were told
 
     def section(self, kind: type[S], value: Value, name: str, /, **given: Any) -> S | None:
         """A section of the file as `kind`.
@@ -99,7 +100,8 @@ class Reader:
         for key, hint in hints.items():
             flat = flat_part(hint)
             if flat:
-                taken = {k: v for k, v in content.items() if k in keys_of(flat)}
+                own = set(keys_of(flat))
+                taken = {k: v for k, v in content.items() if k in own}
                 part = self.section(flat, Value(taken, value.place), name)
                 if part is not None:
                     read[key] = part
@@ -132,7 +134,10 @@ class Reader:
                 hint = f"did you mean {near[0]!r}?"
             elif homes:
                 hint = f"it belongs to {' or '.join(home or 'the top level' for home in homes[:3])}"
+            elif name in self._listed:
+                hint = "known are those above"
             else:
+                self._listed.add(name)
                 hint = f"known here: {', '.join(known)}"
             self._mistakes.add(item.place, f"key {_join(name, key)!r} is not known; {hint}")
 

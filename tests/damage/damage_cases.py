@@ -88,7 +88,7 @@ def case(name: str) -> Case:
         try:
             data = mutator(rng, data)
         # earlier damage can be such that nothing of the kind can be done any more
-        except (IndexError, ValueError, OverflowError, struct.error):
+        except (LookupError, ValueError, OverflowError, AttributeError, TypeError, struct.error):
             steps[-1] += " (not possible)"
     return Case(kind, int(number), int(seed), f"{start}: {', '.join(steps)}", data)
 

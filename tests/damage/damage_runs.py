@@ -69,7 +69,11 @@ class Runner:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([*PLACES, *sys.path])},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([*PLACES, *sys.path]),
+                    "OPENCV_LOG_LEVEL": "SILENT",  # as the command line has it
+                },
                 text=True,
                 preexec_fn=_limit_room,
             )
@@ -155,10 +159,8 @@ def main() -> int:
     slowest = sorted(answers, key=lambda a: a.get("seconds", 0))[-3:]
     largest = sorted(answers, key=lambda a: a.get("peak", 0))[-3:]
     for answer in [*slowest, *largest]:
-        mib = answer.get("peak", 0) / 2**20
-        say(
-            f"{answer['name']} ({answer['recipe']}): {answer.get('seconds', 0):.2f} s, {mib:.0f} MiB"
-        )
+        seconds, mib = answer.get("seconds", 0), answer.get("peak", 0) / 2**20
+        say(f"{answer['name']} ({answer['recipe']}): {seconds:.2f} s, {mib:.0f} MiB")
     return int(any(answer["problem"] for answer in answers))
 
 

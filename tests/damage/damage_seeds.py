@@ -270,5 +270,6 @@ datasets:
   val_2:
     <<: [*set, {color: rgb}]
     name: two
-network_g: {type: SwinIR, upscale: 2, depths: [1], embed_dim: 6, num_heads: [1], upsampler: pixelshuffle}
+network_g: {type: SwinIR, upscale: 2, depths: [1], embed_dim: 6, num_heads: [1],
+  upsampler: pixelshuffle}
 """

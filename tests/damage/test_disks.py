@@ -186,13 +186,14 @@ PART = re.compile(r"\..*\.part", re.DOTALL)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["png", "stream", "state"])
 def test_killed_while_it_writes(kind: str, tmp_path: Path, root: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "out" / "a"
     path.parent.mkdir()
     seen = set()
-    for _ in range(12):
+    for _ in range(10):
         process = writer(path, kind, root)
         time.sleep(rng.uniform(0.005, 0.25))
         process.send_signal(signal.SIGKILL)
@@ -226,6 +227,7 @@ def test_two_processes_write_one_file(kind: str, tmp_path: Path, root: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_runs_on_one_output(tmp_path: Path, root: Path) -> None:
     tiny(2).save(tmp_path / "net.safetensors")
     (tmp_path / "in").mkdir()
