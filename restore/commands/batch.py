@@ -120,6 +120,7 @@ class Batch:
 
     def _compute(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
         settings, model = self.settings, self.model
+        streaming.check_room_for(job, settings, self.outscale)
         picture = read_picture(job.source, max_pixels=settings.max_pixels)
         outcome.notes += picture.notes
         outcome.report = RunReport()
