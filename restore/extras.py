@@ -17,6 +17,11 @@ def has_package(package: str) -> bool:
         return False
 
 
+def missing(package: str, extra: str, task: str, why: str = "is not installed") -> str:
+    """What to say where a task needs a package that is not there."""
+    return f"{task}: needs the package {package}, which {why}; pip install 'restore-sr[{extra}]'"
+
+
 def load_extra(package: str, extra: str, task: str, error: type[RestoreError]) -> Any:
     """Import a package of an extra.
 
@@ -34,6 +39,4 @@ def load_extra(package: str, extra: str, task: str, error: type[RestoreError]) -
     # pyvips raises OSError where the library behind it is missing
     except (ImportError, OSError) as failure:
         why = "is not installed" if not has_package(package) else f"does not load: {failure}"
-        raise error(
-            f"{task}: needs the package {package}, which {why}; pip install 'restore-sr[{extra}]'"
-        ) from failure
+        raise error(missing(package, extra, task, why)) from failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -222,6 +223,19 @@ def test_libvips_turns_pictures_upright(orientation: int, tmp_path: Path) -> Non
     assert got.shape == want.shape
     # two decoders may round differently
     assert np.abs(got.astype(int) - want).max() <= 2
+
+
+def test_of_a_slide_the_first_page_is_taken(tmp_path: Path) -> None:
+    pytest.importorskip("pyvips")
+    path, picture = tmp_path / "a.svs", samples((90, 70, 3), np.uint8)
+    with tifffile.TiffWriter(path) as writer:
+        for page in (picture, picture[:30, :20], picture[::4, ::4]):
+            writer.write(page, photometric="rgb", tile=(32, 32))
+    assert probe(path).fmt == "slide"
+    np.testing.assert_array_equal(read_picture(path).pixels, picture)
+    shutil.copy(path, tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="holds 3 pages; split it"):
+        open_rows(tmp_path / "a.tif")
 
 
 def test_a_damaged_file_is_an_error_to_libvips_too(tmp_path: Path) -> None:

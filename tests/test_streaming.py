@@ -254,6 +254,30 @@ def test_a_missing_package_is_told_before_anything_is_written(
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        (["--tiff-compression", "zstd"], "imagecodecs"),
+        (["--ext", "zarr"], "zarr"),
+        (["-o", "large.zarr"], "zarr"),
+    ],
+)
+def test_the_command_names_a_missing_package_before_it_begins(
+    words: list[str],
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = source(tmp_path / "a.tif")
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["upscale", str(path), *words]) == 2
+    told = capsys.readouterr().err
+    assert f"needs the package {package}, which is not installed" in told
+    assert told.count("\n") == 1 and "pip install 'restore-sr[large]'" in told
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc for the peak")
 def test_memory_does_not_grow_with_the_picture(tmp_path: Path, root: Path) -> None:

@@ -138,6 +138,7 @@ class Batch:
                 work.outcome.status, work.outcome.target = "skipped", job.target
                 work.is_over = True
             elif not self.streams(job):
+                streaming.check_room_for(job, self.settings, self.outscale)
                 work.picture = read_picture(job.source, max_pixels=self.settings.max_pixels)
                 work.outcome.notes += work.picture.notes
         return work

@@ -70,7 +70,7 @@ def _of_picture(path: Path) -> Facts:
         "bits": info.depth,
         "alpha": info.has_alpha,
         "frames": info.n_frames,
-        "bytes": path.stat().st_size,
+        "bytes": sum(part.stat().st_size for part in [path, *path.rglob("*")] if part.is_file()),
     }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore.commands.parsing import one_of
 from restore.errors import UsageError
+from restore.extras import has_package, missing
 
 if TYPE_CHECKING:
     from restore.image_io.tiff_packing import Compression
@@ -81,6 +83,17 @@ def layout_of(options: argparse.Namespace) -> Layout:
     if any(given.values()) and options.ext not in takes:
         option = next(name for name, there in given.items() if there)
         raise UsageError(f"{option} is for TIFF files, and --ext is {options.ext}; give --ext tiff")
+    packages = {
+        f"--tiff-compression {options.tiff_compression}": (
+            "imagecodecs" if options.tiff_compression in ("lzw", "zstd", "jpeg") else None
+        ),
+        "Zarr": "zarr"
+        if "zarr" in (options.ext, Path(options.output).suffix[1:].lower())
+        else None,
+    }
+    for what, package in packages.items():
+        if package and not has_package(package):
+            raise UsageError(missing(package, "large", what))
     return Layout(options.tiff_tile, options.pyramid, options.tiff_compression)
 
 

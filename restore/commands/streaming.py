@@ -124,7 +124,7 @@ def stream(
         height, width = output_size(source.height, source.width, outscale)
         outcome.before, outcome.after = (source.width, source.height), (width, height)
         outcome.notes += source.notes
-        check_room(job, job.info, target, str(fmt), (height, width), settings.layout)
+        check_room_for(job, settings, outscale)
         writer = _writer(target, str(fmt), (height, width), source, settings, outcome)
         make_folder(target.parent)
         report = outcome.report = RunReport()
@@ -147,6 +147,14 @@ def stream(
     if too_large:
         outcome.notes.append("read and written in bands, to save memory")
     outcome.target = target
+
+
+def check_room_for(job: Job, settings: Settings, outscale: float) -> None:
+    """Refuse a result that the disk has no room for, see `check_room`."""
+    if job.info is not None:
+        target, fmt = target_of(job, job.info, settings, outscale)
+        size = output_size(job.info.height, job.info.width, outscale)
+        check_room(job, job.info, target, str(fmt), size, settings.layout)
 
 
 @contextmanager

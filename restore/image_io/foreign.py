@@ -53,7 +53,9 @@ def foreign_rows(path: PathLike, fmt: ForeignFormat, what: str = "") -> RowFile:
     Raises:
         ImageError: a package is missing, or the picture cannot be read.
     """
-    return ZarrRows(path) if fmt == "zarr" else VipsRows(path, what)
+    if fmt == "zarr":
+        return ZarrRows(path)
+    return VipsRows(path, what, slide=fmt == "slide")
 
 
 def foreign_info(path: PathLike, fmt: ForeignFormat, what: str = "") -> PictureInfo:

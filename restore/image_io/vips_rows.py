@@ -35,11 +35,17 @@ class VipsRows(SequentialRows):
         ImageError: pyvips is missing, or libvips cannot read the file; the message says which.
     """
 
-    def __init__(self, path: PathLike, what: str = "") -> None:
-        """Open the file and read its header, no pixels; `what` it is begins a message."""
+    def __init__(self, path: PathLike, what: str = "", *, slide: bool = False) -> None:
+        """Open the file and read its header, no pixels.
+
+        Args:
+            path: of the file.
+            what: it is; begins a message.
+            slide: its first page is the picture, others are its levels, label and thumbnail.
+        """
         super().__init__()
         self.path = path
-        self._what = what or str(path)
+        self._what, self._slide = what or str(path), slide
         self._vips = load_extra("pyvips", "large", self._what, ImageError)
         self.icc: bytes | None = None
         self.exif: bytes | None = None
@@ -88,7 +94,7 @@ class VipsRows(SequentialRows):
             # by a temporary file, where it is large
             image = new(name, fail_on="error").autorot()
         pages = _field(image, "n-pages") or 1
-        if pages > 1 and not _is_slide(image):
+        if pages > 1 and not self._slide:
             raise ImageError(
                 f"{self.path}: holds {pages} pages; split it into single pictures first"
             )
@@ -134,10 +140,3 @@ class VipsRows(SequentialRows):
 def _field(image: Any, name: str) -> Any:
     """A piece of metadata, None where there is none."""
     return image.get(name) if image.get_typeof(name) else None
-
-
-def _is_slide(image: Any) -> bool:
-    """Whether further pages are levels of a pyramid, labels or thumbnails of one slide."""
-    loader = str(_field(image, "vips-loader") or "")
-    described = str(_field(image, "image-description") or "")
-    return "openslide" in loader or described.startswith("Aperio")
