@@ -28,6 +28,7 @@ from restore.errors import OutputError, RestoreError, UsageError
 if TYPE_CHECKING:
     from restore.commands.batch import Batch, Outcome
     from restore.commands.files import Job
+    from restore.commands.video import Videos
     from restore.model import Model
 
 DONE, SOME_FAILED, NOT_BEGUN, INTERRUPTED = 0, 1, 2, 130
@@ -125,7 +126,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _upscale(options: argparse.Namespace) -> int:
-    from restore.commands.files import Naming, find_pictures, plan_jobs
+    from restore.commands.files import Found, Naming, find_pictures, plan_jobs
+    from restore.commands.video import dry_run_videos, find_videos, plan_videos
 
     screen = Screen(options.quiet, options.verbose)
     _check_together(options)
@@ -135,22 +137,48 @@ def _upscale(options: argparse.Namespace) -> int:
     inputs = [*options.inputs, *options.input]
     if not inputs:
         raise UsageError('no input; give pictures, folders or quoted patterns ("photos/*.png")')
-    found = find_pictures(inputs, recursive=options.recursive, output=output)
+    videos = find_videos(inputs, options)
+    others = videos.split.others
+    found = (
+        find_pictures(others, recursive=options.recursive, output=output)
+        if others or not videos.split.videos
+        else Found()
+    )
+    results = []
+    if videos.split.videos:
+        results = plan_videos(videos, options, with_pictures=bool(found.sources))
+        output = videos.output
     is_folder = options.output.endswith(("/", os.sep))
     naming = Naming(output, options.suffix, options.ext, options.compare, is_folder)
     jobs, left_out = plan_jobs(found.sources, naming)
-    if found.others:
-        screen.say(f"note: {plural(found.others, 'other file')} left out: not named like pictures")
-    for path in left_out:
+    if found.others > videos.split.in_folders:
+        count = plural(found.others - videos.split.in_folders, "other file")
+        screen.say(f"note: {count} left out: not named like pictures")
+    for path in [*left_out, *results]:
         screen.say(f"note: {path} is left out: it is the result of another picture here")
     batch = _batch(options, jobs, screen)
     if options.dry_run:
         from restore.commands.dry_run import dry_run_lines
 
-        show(*dry_run_lines(batch))
-        return DONE if all(not job.problem for job in jobs) else SOME_FAILED
+        show(*(dry_run_lines(batch) if jobs else []))
+        show(*(dry_run_videos(videos, batch) if videos.jobs else []))
+        problems = [*(j.problem for j in jobs), *(j.problem for j in videos.jobs)]
+        return SOME_FAILED if any(problems) else DONE
     with screen:
-        return _run(batch, screen, output)
+        code = _run(batch, screen, output) if jobs else DONE
+        if not videos.jobs or code == INTERRUPTED:
+            return code
+        return max(code, _run_videos(videos, batch, screen, options.verbose))
+
+
+def _run_videos(videos: Videos, batch: Batch, screen: Screen, verbose: bool) -> int:
+    from restore.commands.video import run_videos
+
+    try:
+        failed, _ = run_videos(videos, batch, screen, complain, verbose)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return SOME_FAILED if failed else DONE
 
 
 def _check_together(options: argparse.Namespace) -> None:

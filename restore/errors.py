@@ -29,3 +29,7 @@ class OutputError(RestoreError):
 
 class OutOfMemoryError(RestoreError):
     """The device has no room even for the smallest tile."""
+
+
+class VideoError(RestoreError):
+    """A video that cannot be read, or that this operation cannot take."""

@@ -34,6 +34,7 @@ SHIPPED = {
     "restore/metrics": ("restore/metrics", ("*.py",)),
     "restore/training": ("restore/training", ("*.py", "*.yml")),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
+    "restore/video": ("restore/video", ("*.py",)),
     "archs": ("restore/archs", ("*.py",)),
     "kernels": ("restore/kernels", ("*.py", "native/*.h", "native/*.cpp")),
     "options": ("restore/options", ("*.yml", "train/*.yml", "test/*.yml")),

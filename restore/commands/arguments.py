@@ -23,9 +23,10 @@ from restore.commands.parsing import (
 )
 from restore.commands.test import test_parser
 from restore.commands.train import train_parser
+from restore.commands.video import add_videos
 
 COMMANDS = {
-    "upscale": "enlarge or clean pictures",
+    "upscale": "enlarge or clean pictures and videos",
     "info": "say what a weight file or a picture file is",
     "models": "list the built-in models",
     "doctor": "examine this installation",
@@ -54,6 +55,7 @@ examples:
   restore upscale photo.jpg --compare             with a picture of before and after
   restore upscale scan.tif --model_path SwinIR.pth --tile 256
   restore upscale -i photos --dry-run             what would be done, and how long it takes
+  restore upscale clip.mp4 -s 2                   a video, with its sound, to results/clip.mp4
 
 exit codes: 0 all done; 1 some pictures failed, the others are done; 2 nothing was begun, because
 an argument cannot be obeyed; 130 interrupted
@@ -127,7 +129,8 @@ def _info_parser() -> Parser:
 def _upscale_parser() -> Parser:
     parser = new_parser(
         "restore upscale",
-        "Enlarge or clean pictures with a model. A picture that fails does not stop the others.",
+        "Enlarge or clean pictures and videos with a model. One that fails does not stop the "
+        "others.",
         UPSCALE_EPILOG,
     )
     parser.usage = (
@@ -137,6 +140,7 @@ def _upscale_parser() -> Parser:
     _add_model(parser)
     _add_computing(parser)
     _add_results(parser)
+    add_videos(parser)
     group = parser.add_argument_group("what is told")
     group.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     group.add_argument(
