@@ -35,6 +35,10 @@ class OutOfMemoryError(RestoreError):
     """The device has no room even for the smallest tile."""
 
 
+class VideoError(RestoreError):
+    """A video that cannot be read, or that this operation cannot take."""
+
+
 def printable(line: str) -> str:
     """A line whose file names cannot break it or command the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -36,6 +36,7 @@ SHIPPED = {
     "restore/metrics": ("restore/metrics", ("*.py",)),
     "restore/training": ("restore/training", ("*.py", "*.yml")),
     "restore/upscaling": ("restore/upscaling", ("*.py", "*.json")),
+    "restore/video": ("restore/video", ("*.py",)),
     "restore/web": ("restore/web", ("*.py", "*.css", "*.svg")),
     "archs": ("restore/archs", ("*.py",)),
     "kernels": ("restore/kernels", ("*.py", "native/*.h", "native/*.cpp")),

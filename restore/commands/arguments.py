@@ -26,10 +26,11 @@ from restore.commands.parsing import (
 )
 from restore.commands.test import test_parser
 from restore.commands.train import train_parser
+from restore.commands.video import add_videos
 from restore.commands.web import web_parser
 
 COMMANDS = {
-    "upscale": "enlarge or clean pictures",
+    "upscale": "enlarge or clean pictures and videos",
     "info": "say what a weight file or a picture file is",
     "models": "list models, and download official ones",
     "doctor": "examine this installation",
@@ -62,6 +63,7 @@ examples:
   restore upscale -i photos --dry-run             what would be done, and how long it takes
   restore upscale -i photos --resume              the same words again go on after a crash
   torchrun --nproc-per-node 4 -m restore upscale -i photos    one process for each of 4 GPUs
+  restore upscale clip.mp4 -s 2                   a video, with its sound, to results/clip.mp4
 
 exit codes: 0 all done; 1 some pictures failed, the others are done; 2 nothing was begun, because
 an argument cannot be obeyed; 130 interrupted
@@ -136,7 +138,8 @@ def _info_parser() -> Parser:
 def _upscale_parser() -> Parser:
     parser = new_parser(
         "restore upscale",
-        "Enlarge or clean pictures with a model. A picture that fails does not stop the others.",
+        "Enlarge or clean pictures and videos with a model. One that fails does not stop the "
+        "others.",
         UPSCALE_EPILOG,
     )
     parser.usage = (
@@ -147,6 +150,7 @@ def _upscale_parser() -> Parser:
     _add_computing(parser)
     _add_results(parser)
     add_many(parser)
+    add_videos(parser)
     group = parser.add_argument_group("what is told")
     group.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     group.add_argument(

@@ -116,6 +116,11 @@ class Screen:
         self._pictures: tqdm[Any] | None = None
         self._tiles: tqdm[Any] | None = None
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether it shows bars."""
+        return self._bars
+
     def __enter__(self) -> Screen:
         return self
 

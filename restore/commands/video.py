@@ -1,0 +1,398 @@
+"""Videos among the inputs of `restore upscale`: options, what is told, and one after another."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restore.commands.parsing import Parser, at_least_one, one_of, whole_number
+from restore.commands.text import duration, plural
+from restore.errors import RestoreError, UsageError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from restore.commands.batch import Batch
+    from restore.commands.screen import Screen
+    from restore.model import Model
+    from restore.video.finding import Split
+    from restore.video.programs import Tools
+    from restore.video.run import Plan, Report, Step, Wishes
+
+CODECS = ("auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1")
+FIELDS = ("refuse", "deinterlace", "ignore")
+SEGMENT = 100
+_PICTURES_ALONE = ("ext", "quality", "compare", "verify_tiles")  # options that videos do not have
+_LINE_EVERY = 300.0  # seconds, where there is no bar
+# bits for each pixel of a result at the default quality; what is shown decides, so they are rough
+_BITS = {"h264": 0.25, "hevc": 0.15, "av1": 0.12, "vp9": 0.15, "prores": 4.0, "ffv1": 10.0}
+
+
+@dataclass
+class Job:
+    """A video and where its result goes."""
+
+    source: Path
+    target: Path
+    plan: Plan | None = None
+    problem: str = ""
+
+
+@dataclass
+class Videos:
+    """The videos of a run; none where nothing was found."""
+
+    split: Split
+    jobs: list[Job] = field(default_factory=list)
+    tools: Tools | None = None
+    wishes: Wishes | None = None
+    output: Path = Path()  # folder of the results
+
+
+def add_videos(parser: Parser) -> None:
+    """Add the options that are for videos alone."""
+    group = parser.add_argument_group(
+        "videos (.mp4, .mkv, .mov, .webm and others; needs the program ffmpeg)"
+    )
+    group.add_argument(
+        "--codec",
+        type=one_of(*CODECS),
+        metavar="NAME",
+        help="auto (H.264; HEVC where the video has more than 8 bits; VP9 in .webm), h264, hevc, "
+        "av1, vp9, prores or ffv1 (lossless RGB, in .mkv)",
+    )
+    group.add_argument(
+        "--crf",
+        type=whole_number,
+        metavar="N",
+        help="quality: lower is better and larger (default: h264 16, hevc 18, vp9 20, av1 22)",
+    )
+    group.add_argument(
+        "--frames",
+        type=frame_range,
+        metavar="A-B",
+        help="only these, counted from 1, to try settings out: 100-200 or 100-; sound is cut too",
+    )
+    group.add_argument(
+        "--interlaced",
+        type=one_of(*FIELDS),
+        metavar="NAME",
+        help="what to do with interlaced videos: refuse (default), deinterlace, or ignore where "
+        "frames are whole after all",
+    )
+    group.add_argument(
+        "--segment",
+        type=at_least_one,
+        metavar="N",
+        help=f"frames that are finished together, and lost at most by a run that is killed: the "
+        f"same command goes on after the last finished segment (default: {SEGMENT})",
+    )
+
+
+def frame_range(text: str) -> tuple[int, int | None]:
+    """The first and last frame of "100-200", "100-" or "7"."""
+    match = re.fullmatch(r"(\d+)(-(\d*))?", text)
+    first = int(match[1]) if match else 0
+    last = None
+    if match and match[2] is None:
+        last = first
+    elif match and match[3]:
+        last = int(match[3])
+    if first < 1 or (last is not None and last < first):
+        raise argparse.ArgumentTypeError(
+            f"is {text!r}; expected frames counted from 1, as 100-200, or 100- to the end"
+        )
+    return first, last
+
+
+def find_videos(inputs: Sequence[str], options: argparse.Namespace) -> Videos:
+    """Pick the videos out of the inputs.
+
+    Raises:
+        UsageError: there are some and ffmpeg is missing; or none, and options are for videos.
+    """
+    from restore.video.finding import split_inputs
+
+    output = Path(options.output)
+    split = split_inputs(inputs, recursive=options.recursive, output=output)
+    if split.videos:
+        from restore.video.programs import find_tools
+
+        return Videos(split, tools=find_tools())
+    for name in ("codec", "crf", "frames", "interlaced", "segment"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} is for videos, and none was found in what was given")
+    return Videos(split)
+
+
+def leave_out(videos: Videos, screen: Screen) -> None:
+    """Take the videos out of a run that shares its pictures.
+
+    Raises:
+        UsageError: a video was named, or there is nothing else.
+    """
+    found = videos.split.videos
+    if not found:
+        return
+    why = "pictures are shared by --resume and torchrun; a video goes on by itself after a crash"
+    if not videos.split.others or any(source.named for source in found):
+        raise UsageError(
+            f"{found[0].path}: is a video: {why}, so give videos in a run of their own"
+        )
+    screen.say(f"note: {plural(len(found), 'video')} left out: {why}")
+    videos.split.videos = []
+
+
+def plan_videos(videos: Videos, options: argparse.Namespace, *, with_pictures: bool) -> list[Path]:
+    """Look at the headers of all videos and settle how their results are made.
+
+    Returns:
+        Videos that are left out because they are results of the others.
+
+    Raises:
+        UsageError: what is asked for cannot be done.
+    """
+    from restore.video.finding import name_results
+    from restore.video.run import Wishes, plan
+
+    assert videos.tools is not None
+    if not with_pictures:
+        for name in _PICTURES_ALONE:
+            if getattr(options, name) not in (None, False, "auto"):
+                word = name.replace("_", "-")
+                raise UsageError(f"--{word} is for pictures, and only videos were given")
+    videos.output, pairs, left_out = name_results(
+        videos.split.videos, options.output, options.suffix, with_pictures=with_pictures
+    )
+    first, last = options.frames or (1, None)
+    videos.wishes = Wishes(
+        codec=options.codec or "auto",
+        crf=options.crf,
+        fields=options.interlaced or "refuse",
+        first=first,
+        last=last,
+        segment=options.segment or SEGMENT,
+    )
+    for source, target in pairs:
+        job = Job(source, target)
+        videos.jobs.append(job)
+        try:
+            job.plan = plan(source, target, videos.wishes, videos.tools)
+        except UsageError:
+            raise
+        except RestoreError as error:
+            job.problem = str(error)
+    return left_out
+
+
+def run_videos(
+    videos: Videos, batch: Batch, screen: Screen, complain: Callable[[str], None], verbose: bool
+) -> tuple[int, int]:
+    """Restore them one after another.
+
+    Returns:
+        How many failed, and how many there were. KeyboardInterrupt passes, after a line that says
+        what is finished.
+    """
+    reasons = []
+    for number, job in enumerate(videos.jobs, 1):
+        head = f"[{number}/{len(videos.jobs)}]"
+        if batch.settings.skip_existing and job.target.exists():
+            screen.say(f"{head} {job.source} skipped: {job.target} is there")
+            continue
+        bar = Bar(job.source.name, screen)
+        began = time.perf_counter()
+        trace, reason = "", job.problem
+        try:
+            if job.plan is not None:
+                report = _run(job.plan, videos, batch, bar)
+        except KeyboardInterrupt:
+            bar.close()
+            complain(
+                f"interrupted: {job.source} is not finished; the segments that are stay in "
+                f"{job.target}.parts, and the same command goes on from there"
+            )
+            raise
+        except RestoreError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"{error.filename or job.source}: {error.strerror or error}"
+        # one video that hits a defect must not cost the others
+        except Exception as error:
+            reason = f"internal error: {type(error).__name__}: {error}"
+            trace = traceback.format_exc()
+        bar.close()
+        if reason:
+            reason = reason if str(job.source) in reason else f"{job.source}: {reason}"
+            reasons.append(reason)
+            complain(f"{head} failed: {reason}")
+            for line in trace.splitlines() if verbose else ():
+                complain(line)
+            continue
+        screen.say(f"{head} {outcome_line(job, report, time.perf_counter() - began)}")
+        for note in report.notes:
+            screen.say(f"    note: {note}")
+        screen.say(str(job.target))
+    if len(reasons) > 1:
+        complain(f"failed, {len(reasons)} of {plural(len(videos.jobs), 'video')}:")
+        for reason in reasons:
+            complain(f"  {reason}")
+    return len(reasons), len(videos.jobs)
+
+
+def _run(plan: Plan, videos: Videos, batch: Batch, bar: Bar) -> Report:
+    from restore.video.computing import Choices
+    from restore.video.run import restore_video
+
+    assert videos.tools is not None and videos.wishes is not None
+    s = batch.settings
+    choices = Choices(s.outscale, s.tile, s.tile_pad, s.tta, s.padding)
+    return restore_video(
+        plan,
+        videos.wishes,
+        batch.model,
+        choices,
+        videos.tools,
+        made_by=made_by(batch.model),
+        progress=bar,
+    )
+
+
+def made_by(model: Model) -> str:
+    """A model and its arithmetic, in words that differ where frames may."""
+    import torch
+
+    from restore.devices import dtype_name
+
+    digest = hashlib.sha256(repr(model.config).encode())
+    for name, tensor in sorted(model.module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return f"{model.variant}, {dtype_name(model.dtype)}, weights {digest.hexdigest()[:16]}"
+
+
+def outcome_line(job: Job, report: Report, seconds: float) -> str:
+    """A finished video: "a.mp4 640x360 -> 1280x720, 240 frames, h264, 3 min 05 s"."""
+    (w, h), (wide, high) = report.before, report.after
+    aside = [f"{report.repeated} repeated"] if report.repeated else []
+    aside += [f"{report.resumed} from an earlier run"] if report.resumed else []
+    frames = plural(report.frames, "frame") + (f" ({', '.join(aside)})" if aside else "")
+    return f"{job.source} {w}x{h} -> {wide}x{high}, {frames}, {report.codec}, {duration(seconds)}"
+
+
+class Bar:
+    """How far a video is: a bar where standard error is a terminal, else a line now and then."""
+
+    def __init__(self, name: str, screen: Screen) -> None:
+        self._name = name
+        self._screen = screen
+        self._bar: tqdm[Any] | None = None
+        self._stage = ""
+        self._began = self._told = time.perf_counter()
+
+    def __call__(self, step: Step) -> None:
+        """Take note of a step."""
+        if self._screen.has_bars:
+            self._draw(step)
+        elif step.stage == "restoring":
+            self._line(step)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, ""
+
+    def _draw(self, step: Step) -> None:
+        if step.stage != self._stage:
+            from tqdm import tqdm
+
+            self.close()
+            self._stage = step.stage
+            form = "{desc} |{bar}| {n_fmt}/{total_fmt} frames, {rate_fmt}, {remaining} left"
+            if not step.total:
+                form = "{desc}: {n_fmt} frames, {rate_fmt}"
+            what = {"looking": ": looking", "restoring": "", "joining": ": joining"}[step.stage]
+            self._bar = tqdm(
+                desc=self._name + what,
+                total=step.total or None,
+                initial=step.done,
+                unit=" frames",
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=form,
+                file=sys.stderr,
+            )
+        if self._bar is not None:
+            self._bar.update(step.done - self._bar.n)
+
+    def _line(self, step: Step) -> None:
+        now = time.perf_counter()
+        if step.done == step.found:
+            self._began = now
+        elif now - self._told >= _LINE_EVERY:
+            self._told = now
+            rate = (step.done - step.found) / (now - self._began)
+            self._screen.say(
+                f"{self._name}: {step.done} of {step.total} frames, {rate:.3g} frames/s, "
+                f"{duration((step.total - step.done) / rate)} left"
+            )
+
+
+def dry_run_videos(videos: Videos, batch: Batch) -> list[str]:
+    """A table of the videos, and the sum of the time; each is decoded once."""
+    from restore.commands.dry_run import seconds_per_pixel
+    from restore.commands.info import table
+
+    speed = seconds_per_pixel(batch.model)
+    head = ("video", "size", "result size", "frames", "codec", "file", "time", "output")
+    rows: list[tuple[str, ...]] = [head]
+    total = 0.0
+    for job in videos.jobs:
+        try:
+            cells, seconds = _estimated(job, videos, batch, speed)
+        except RestoreError as error:
+            job.problem = str(error)
+        if job.problem:
+            cells, seconds = ("?", *"-----", f"cannot be restored: {job.problem}"), 0.0
+        total += seconds
+        rows.append((str(job.source), *cells))
+    told = f"about {duration(total)} in all on {batch.model.device}; nothing was written"
+    return [*table(rows), told]
+
+
+def _estimated(
+    job: Job, videos: Videos, batch: Batch, speed: float
+) -> tuple[tuple[str, ...], float]:
+    """The cells of a row behind the name, and seconds."""
+    from restore.commands import dry_run, files
+    from restore.commands.info import file_size
+    from restore.image_io import PictureInfo
+    from restore.video.run import look
+
+    if job.plan is None:
+        return (), 0.0
+    info, wishes = job.plan.info, videos.wishes
+    assert wishes is not None and videos.tools is not None
+    size = f"{info.width}x{info.height}"
+    if batch.settings.skip_existing and job.target.exists():
+        return (size, *"-----", f"{job.target} (skipped)"), 0.0
+    times = look(job.plan, wishes, videos.tools)
+    depth, channels = (16 if info.pixels.depth > 8 else 8), (1 if info.pixels.gray else 3)
+    picture = PictureInfo(info.width, info.height, channels, depth, "png", info.pixels.alpha, 1)
+    frame = dry_run.estimate(batch, files.Job(job.source, job.target, None), picture, speed)
+    count = len(times.pts[wishes.first - 1 : wishes.last])
+    repeats = min(times.repeats, count - 1)
+    seconds = frame.seconds * (count - repeats)
+    bits = _BITS[job.plan.encoding.codec] * frame.size[0] * frame.size[1] * count
+    frames = f"{count}, {repeats} repeated" if repeats else str(count)
+    cells = (size, f"{frame.size[0]}x{frame.size[1]}", frames, job.plan.encoding.codec)
+    return (*cells, f"~{file_size(int(bits / 8))}", duration(seconds), str(job.target)), seconds
