@@ -203,15 +203,23 @@ def _search(
     try:
         with os.scandir(folder) as entries:
             # the entry knows what it is; to ask for each file takes long over a network
-            names = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+            names = sorted((e.name, is_folder(e)) for e in entries if not e.name.startswith("."))
     except OSError as error:
         raise UsageError(f"{folder}: cannot be searched: {error.strerror or error}") from error
-    for name, is_folder in names:
+    for name, deeper in names:
         path = folder / name
-        if not is_folder or is_zarr(path):
+        if not deeper or is_zarr(path):
             _take(path, below, found)
         elif recursive and _is_new(path, found, {*above, real, barred}):
             _search(path, below / name, found, recursive, barred, above | {real})
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is one itself; a link that leads round in circles is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_new(folder: Path, found: Found, barred: set[str | None]) -> bool:

@@ -166,7 +166,7 @@ def _list(options: argparse.Namespace) -> int:
     built_in = [] if narrowed else builtin_facts()
     if options.json:
         facts = [{"kind": "built-in", **one} for one in built_in]
-        show(json.dumps([*facts, *map(facts_of_entry, entries)], indent=2))
+        show(*json.dumps([*facts, *map(facts_of_entry, entries)], indent=2).splitlines())
         return _DONE
     if built_in:
         show(*builtin_lines(built_in), "")
@@ -186,7 +186,7 @@ def _show(options: argparse.Namespace) -> int:
 
     entries = [find(name) for name in options.names]
     if options.json:
-        show(json.dumps([facts_of_entry(entry) for entry in entries], indent=2))
+        show(*json.dumps([facts_of_entry(entry) for entry in entries], indent=2).splitlines())
     else:
         for entry in entries:
             show(*entry_lines(entry))

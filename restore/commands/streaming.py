@@ -117,9 +117,8 @@ def stream(
         )
     target, fmt = target_of(job, job.info, settings, outscale)
     if target != job.target:
-        why = f"{job.info.fmt} is written only whole"
-        take(target, job, why)
-        outcome.notes.append(f"written as {fmt}, because {why}")
+        take(target, job, f"{job.info.fmt} is written only whole")
+        outcome.notes.append(f"written as {fmt}, because {job.info.fmt} is written only whole")
     with opened(job, settings) as source:
         height, width = output_size(source.height, source.width, outscale)
         outcome.before, outcome.after = (source.width, source.height), (width, height)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from restore.commands.files import Source, check_writable
+from restore.commands.files import Source, check_writable, is_folder
 from restore.errors import UsageError
 from restore.image_io import PICTURE_SUFFIXES
 from restore.video.journal import ENDING
@@ -80,12 +80,12 @@ def _search(
     real = os.path.realpath(folder)
     try:
         with os.scandir(folder) as entries:
-            names = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+            names = sorted((e.name, is_folder(e)) for e in entries if not e.name.startswith("."))
     except OSError:
         return
-    for name, is_folder in names:
+    for name, deeper in names:
         path = folder / name
-        if not is_folder:
+        if not deeper:
             yield Source(path, below, named=False)
         elif not recursive or name.endswith(ENDING):
             continue

@@ -22,7 +22,8 @@ from restore.bench.results import write_results
 from restore.cli import main
 from restore.errors import OutputError
 from restore.image_io import FORMATS, Picture, read_picture, write_picture
-from restore.image_io.tiff_stream import TiffRowWriter
+from restore.image_io.sinks import Raster
+from restore.image_io.tiff_write import TiffRowWriter
 from restore.training.states import read_state, write_state, write_whole
 
 ROOM = 256 * 1024  # bytes of the small disk
@@ -60,7 +61,7 @@ def locked_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def stream(path: Path) -> None:
-    with TiffRowWriter(path, 400, 400, 3, np.uint8) as writer:
+    with TiffRowWriter(path, Raster(400, 400, 3, np.dtype(np.uint8))) as writer:
         for y in range(0, 400, 50):
             writer.write(NOISE[y : y + 50])
 
@@ -144,7 +145,8 @@ WRITES = """
 import sys
 import numpy as np
 from restore.image_io import Picture, write_picture
-from restore.image_io.tiff_stream import TiffRowWriter
+from restore.image_io.sinks import Raster
+from restore.image_io.tiff_write import TiffRowWriter
 from restore.training.states import write_state
 path, first, step, kind = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 print("ready", flush=True)
@@ -152,7 +154,7 @@ sys.stdin.readline()
 for value in range(first, 256, step):
     pixels = np.full((200, 200, 3), value, np.uint8)
     if kind == "stream":
-        with TiffRowWriter(path, 200, 200, 3, np.uint8, level=0) as writer:
+        with TiffRowWriter(path, Raster(200, 200, 3, np.uint8), level=0) as writer:
             for y in range(0, 200, 20):
                 writer.write(pixels[y : y + 20])
     elif kind == "state":

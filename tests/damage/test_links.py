@@ -127,7 +127,9 @@ def test_what_vanishes_or_changes_after_it_was_planned(model: Path, tmp_path: Pa
 
 def test_nothing_in_the_package_unpacks_archives(root: Path) -> None:
     """Sets of pictures are taken as folders; an archive is for its owner to unpack."""
-    unpacks = re.compile(r"\.extract(all|file)?\(|unpack_archive|import tarfile|ZipFile\(")
+    unpacks = re.compile(
+        r"\.extract(all|file)?\(|unpack_archive|import tarfile|ZipFile\((?!.*\"w\")"
+    )
     where = [*root.glob("restore/**/*.py"), *root.glob("datasets/*.py"), *root.glob("archs/*.py")]
     found = {
         (path.name, match[0])
