@@ -132,7 +132,7 @@ def test_two_workers_and_three_kills(tmp_path: Path, root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_four_workers_two_thousand_pictures_and_thirty_kills(tmp_path: Path, root: Path) -> None:
     shared_run(tmp_path, root, workers=4, pictures=2000, kills=30)
     assert takeovers(tmp_path) > 0

@@ -303,7 +303,7 @@ def record_of(outcome: Outcome) -> Record:
     )
     record.width, record.height = outcome.before
     record.result_width, record.result_height = outcome.after
-    if outcome.status == "done" and outcome.target is not None:
+    if outcome.status == "done" and outcome.target is not None and outcome.target.is_file():
         with contextlib.suppress(OSError):
             record.bytes = outcome.target.stat().st_size
     return record
