@@ -208,7 +208,12 @@ class TiffPage:
         per_segment = 1 if self.planes > 1 else self.samples
         out: Array | None = None
         used: dict[int, Array] = {}
-        for row in range(y0 // self.seg_height, -(-y1 // self.seg_height)):
+        seg_rows = range(y0 // self.seg_height, -(-y1 // self.seg_height))
+        # dropped before others are decoded, or both would be held
+        self._cache = {
+            i: part for i, part in self._cache.items() if i // self.across % self.down in seg_rows
+        }
+        for row in seg_rows:
             top = row * self.seg_height
             a, b = max(y0, top), min(y1, top + self.seg_height)
             for column in range(self.across):

@@ -97,6 +97,7 @@ class Blocks:
             weights, left_after = split(left_here, fade_at, 2 * self._half * s)
             weights_differ = bool((weights != 1).any())
             kept = np.empty((bottom - top - fade_at, *shape), np.float32)
+            strip = None  # the one before goes first
             strip = self._attempt(partial(self._read, row))
             right = 0
             for done in self._pieces(strip, row, top, bottom):
