@@ -133,7 +133,7 @@ def test_all_of_one(run: Run, entry: Entry) -> None:
         "Set5: psnr_y",
     ):
         assert words in out
-    assert "download HAT_SRx4.pth there, then: restore models add HAT_SRx4.pth --as HAT-x4" in out
+    assert "then: restore models add HAT_SRx4.pth --as HAT-x4" in out
     assert f"restore models get {NAME}" in out and str(entry.url) in out
     run("models", "get", NAME, "-q")
     assert f"restore upscale PICTURE -n {NAME}" in run("models", "show", NAME)[1]
@@ -145,7 +145,7 @@ def test_get_and_use(run: Run, entry: Entry, server: Server, folder: Path) -> No
     write_picture("a.png", Picture(np.full((20, 24, 3), 99, np.uint8)), fmt="png")
     code, _, err = run("upscale", "a.png", "-n", NAME)
     assert code == 2
-    assert f"is not in the cache ({folder}); this downloads it: restore models get {NAME}" in err
+    assert f"is not in the cache ({folder}); restore models get {NAME} downloads it" in err
     assert server.requests == [] and not Path("results").exists()
     code, out, err = run("models", "get", NAME, FILE.lower())
     assert code == 0
