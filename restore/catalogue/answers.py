@@ -22,24 +22,29 @@ class Again(RestoreError):
     """A problem that may pass.
 
     Attributes:
-        tries: that it is worth.
         pause: seconds to wait at least.
         advice: for whom it does not pass.
     """
 
-    tries = 1000
     advice = ""
 
     def __init__(self, text: str, pause: float = 0.0) -> None:
         super().__init__(text)
         self.pause = pause
 
+    def most(self, tries: int) -> int:
+        """Tries that it is worth before a byte came, of those that are allowed."""
+        return tries
 
-class NotFinal(Again):
+
+class NoAnswer(Again):
     """No connection at all: where there is no network, many tries are long and of no use."""
 
-    tries = 3
     advice = _OFFLINE
+
+    def most(self, tries: int) -> int:
+        """Few."""
+        return min(tries, 3)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from restore.atomic import writing
 from restore.catalogue.cache import (
     digest_of,
-    is_here,
     make_folder,
     models_folder,
     part_path,
@@ -68,7 +67,7 @@ def get(
             f"{entry.name}: {target} is not there, and --offline forbids to download it"
         )
     if entry.url is None:
-        raise DownloadError(by_hand(entry))
+        raise DownloadError(f"{entry.name}: {by_hand(entry)}")
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
     with locked(lock, lambda: say(f"{entry.name}: another process downloads it; waiting for that")):
@@ -102,11 +101,10 @@ def _download(entry: Entry, url: str, target: Path, progress: Progress | None, s
 
 def by_hand(entry: Entry) -> str:
     """What a person has to do to get a checkpoint that no address gives to programs."""
-    file = entry.file or "its file (whose name is not recorded)"
-    named = entry.file or "FILE"
+    file = entry.file or "its file, whose name is not recorded,"
     return (
-        f"{entry.name}: its authors offer it on a page that wants a browser: {entry.page}\n"
-        f"  download {file} there, then: restore models add {named} --as {entry.name}"
+        f"download {file} in a browser from {entry.page}, then: "
+        f"restore models add {entry.file or 'FILE'} --as {entry.name}"
     )
 
 
@@ -274,14 +272,7 @@ def cached(word: str) -> Path | None:
     if path.exists():
         check_copy(path, entry)
         return path
-    if entry.url:
-        raise UsageError(
-            f"{entry.name} is an official model that is not in the cache ({models_folder()}); "
-            f"this downloads it: restore models get {entry.name}"
-        )
-    raise UsageError(by_hand(entry))
-
-
-def here() -> list[Entry]:
-    """The checkpoints that the cache has."""
-    return [entry for entry in catalogue() if is_here(entry)]
+    how = f"restore models get {entry.name} downloads it" if entry.url else by_hand(entry)
+    raise UsageError(
+        f"{entry.name} is an official model that is not in the cache ({models_folder()}); {how}"
+    )

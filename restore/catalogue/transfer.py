@@ -24,7 +24,7 @@ from restore.atomic import atomic_output, writing
 from restore.catalogue.answers import (
     Again,
     Begun,
-    NotFinal,
+    NoAnswer,
     check_content,
     first_and_total,
     looks_like_a_page,
@@ -58,7 +58,7 @@ class Limits:
     stall: float = 30.0
     window: float = 30.0
     least_rate: float = 1024.0
-    tries: int = 5
+    tries: int = 6
     progress: int = 2**18
     pause: float = 1.0
     most_pause: float = 30.0
@@ -110,15 +110,17 @@ class Transfer:
                 where it can be of use.
             OutputError: it cannot be written; what came is kept.
         """
-        failures, again = 0, False
+        failures, again, came = 0, False, False
         while True:
             before = self._kept()
             try:
                 self._attempt(before)
             except Again as problem:
                 gained = self._kept() - before
+                came = came or gained > 0
                 failures = 1 if gained >= self._limits.progress else failures + 1
-                if failures >= min(self._limits.tries, problem.tries):
+                # a network that was there a minute ago is waited for longer
+                if failures >= (self._limits.tries if came else problem.most(self._limits.tries)):
                     self._give_up(problem, failures)
                 self._rest(problem, failures)
                 continue
@@ -332,10 +334,10 @@ def _connection_problem(url: str, reason: object) -> Exception:
         )
     if isinstance(reason, socket.gaierror):
         host = urllib.request.Request(url).host
-        return NotFinal(f"{host} cannot be found ({reason.strerror or reason})")
+        return NoAnswer(f"{host} cannot be found ({reason.strerror or reason})")
     if isinstance(reason, TimeoutError):
-        return NotFinal("no answer came in time")
-    return NotFinal(f"no connection ({_words(reason)})")
+        return NoAnswer("no answer came in time")
+    return NoAnswer(f"no connection ({_words(reason)})")
 
 
 def _words(error: object) -> str:

@@ -38,7 +38,7 @@ from restore.commands.text import plural
 from restore.datasets.cards import FoundSet, some
 from restore.errors import ImageError, UsageError
 from restore.image_io import read_picture
-from restore.loading import builtin_names, load, no_builtin
+from restore.loading import builtin_names, load, no_builtin, official_copy
 from restore.padding import Padding
 from restore.tasks import Task
 
@@ -326,9 +326,11 @@ def _sheets(
 
 
 def _refuse_missing(names: Sequence[str]) -> None:
-    """UsageError for what is neither there nor a built-in model."""
+    """UsageError for what is neither there nor a model that has a name."""
     for name in names:
-        if not os.path.lexists(name) and name not in builtin_names():
+        if os.path.lexists(name) or name in builtin_names():
+            continue
+        if official_copy(name) is None:
             # nobody takes a path for the name of a built-in model
             more = "" if {os.sep, "."} & set(name) else f", and {no_builtin(name)}"
             raise UsageError(f"--compare: {name}: no such folder of results or model{more}")

@@ -239,8 +239,7 @@ def _each(
             return _INTERRUPTED
         except RestoreError as error:
             failed += 1
-            for line in str(error).splitlines():
-                complain(line)
+            complain(str(error))
     if failed and len(entries) > 1:
         complain(f"{failed} of {plural(len(entries), 'model')} failed")
     return _SOME_FAILED if failed else _DONE

@@ -119,7 +119,7 @@ def entry_lines(entry: Entry) -> list[str]:
         pairs.append(("use", f"restore upscale PICTURE -n {entry.name}"))
     elif entry.url:
         pairs.append(("address", entry.url))
-        pairs.append(("download", f"restore models get {entry.name}"))
+        pairs.append(("to get it", f"restore models get {entry.name}"))
     else:
-        pairs += [("download", line.strip()) for line in by_hand(entry).splitlines()]
+        pairs.append(("to get it", by_hand(entry)))
     return [entry.name, *indented(pairs)]

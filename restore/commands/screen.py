@@ -44,6 +44,12 @@ def counted(total: int, noun: str, quiet: bool) -> Iterator[Callable[[], None]]:
         yield lambda: (bar.update(), None)[1]
 
 
+def _width() -> int:
+    """Columns for a bar."""
+    # room for the terminal's own "^C", which would break the line where the bar cannot be wiped
+    return max(20, shutil.get_terminal_size().columns - 4)
+
+
 class BytesBar:
     """A file's bytes as they come: a bar with speed and time left where there is a terminal."""
 
@@ -69,11 +75,13 @@ class BytesBar:
             # what was there before is no speed
             self._bar = tqdm(
                 desc=self._name,
+                total=total,
                 initial=done,
                 unit="B",
                 unit_scale=True,
                 unit_divisor=1024,
                 leave=False,
+                ncols=_width(),
             )
         self._bar.total = total
         self._bar.update(done - self._bar.n)
@@ -158,8 +166,7 @@ class Screen:
             return
         from tqdm import tqdm
 
-        # room for the terminal's own "^C", which would break the line where the bar cannot be wiped
-        width = max(20, shutil.get_terminal_size().columns - 4)
+        width = _width()
         if self._pictures is None and total > 1:
             form = "{n_fmt}/{total_fmt} pictures |{bar}| {remaining} left"
             self._pictures = tqdm(

@@ -145,14 +145,10 @@ def test_offline_opens_no_connection(entry: Entry, server: Server) -> None:
 
 
 def test_what_needs_a_browser_is_told(server: Server) -> None:
-    told = (
-        "page that wants a browser: https://drive.google.com/.*\n  download HAT_SRx4.pth there, t"
-    )
-    with pytest.raises(
-        DownloadError, match=told + "hen: restore models add HAT_SRx4.pth --as HAT-x4"
-    ):
+    told = r"HAT-x4: download HAT_SRx4.pth in a browser from https://drive.google.com/.*, then: "
+    with pytest.raises(DownloadError, match=told + "restore models add HAT_SRx4.pth --as HAT-x4"):
         get(find("HAT-x4"))
-    with pytest.raises(DownloadError, match="whose name is not recorded"):
+    with pytest.raises(DownloadError, match="whose name is not recorded, in a browser from"):
         get(find("CAT-Unet-real-denoising"))
 
 
@@ -206,14 +202,17 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 def test_names_find_the_copy(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     for word in (NAME, FILE.lower()):
         with pytest.raises(
-            UsageError, match=r"not in the cache .*: restore models get SRFormer-light-x3$"
+            UsageError,
+            match=r"not in the cache .*; restore models get SRFormer-light-x3 downloads it$",
         ):
             cached(word)
     with pytest.raises(
         CheckpointError, match="SRFormer-light-x3: no such file; SRFormer-light-x3 is an official"
     ):
         load(NAME, device="cpu")
-    with pytest.raises(UsageError, match=r"download HAT_SRx4.pth there, then"):
+    with pytest.raises(
+        UsageError, match=r"HAT-x4 is an official model .*\); download HAT_SRx4.pth"
+    ):
         cached("HAT-x4")
     assert cached("nothing") is None
     path, _ = get(entry)

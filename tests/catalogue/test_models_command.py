@@ -23,6 +23,7 @@ from restore import cli
 from restore.catalogue import entries as catalogue_module
 from restore.catalogue import getting
 from restore.catalogue.entries import Entry, catalogue, find
+from restore.commands.screen import BytesBar
 from restore.image_io import Picture, write_picture
 
 NAME = "SRFormer-light-x3"
@@ -133,7 +134,7 @@ def test_all_of_one(run: Run, entry: Entry) -> None:
         "Set5: psnr_y",
     ):
         assert words in out
-    assert "download HAT_SRx4.pth there, then: restore models add HAT_SRx4.pth --as HAT-x4" in out
+    assert "then: restore models add HAT_SRx4.pth --as HAT-x4" in out
     assert f"restore models get {NAME}" in out and str(entry.url) in out
     run("models", "get", NAME, "-q")
     assert f"restore upscale PICTURE -n {NAME}" in run("models", "show", NAME)[1]
@@ -145,7 +146,7 @@ def test_get_and_use(run: Run, entry: Entry, server: Server, folder: Path) -> No
     write_picture("a.png", Picture(np.full((20, 24, 3), 99, np.uint8)), fmt="png")
     code, _, err = run("upscale", "a.png", "-n", NAME)
     assert code == 2
-    assert f"is not in the cache ({folder}); this downloads it: restore models get {NAME}" in err
+    assert f"is not in the cache ({folder}); restore models get {NAME} downloads it" in err
     assert server.requests == [] and not Path("results").exists()
     code, out, err = run("models", "get", NAME, FILE.lower())
     assert code == 0
@@ -277,3 +278,21 @@ def test_ctrl_c_keeps_what_came(server: Server, body: bytes, folder: Path) -> No
     assert process.returncode == 130
     assert f"interrupted; {part.stat().st_size:,} bytes of {NAME} are kept" in err
     assert part.stat().st_size > 0 and "Traceback" not in err
+
+
+def test_a_terminal_sees_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with BytesBar("HAT-x4", quiet=False) as bar:
+        bar.progress(2**20, 2**22)
+        bar.say("trying again")
+        bar.progress(2**22, 2**22)
+        bar.progress(0, None)  # from the beginning
+    told = capsys.readouterr().err
+    assert "HAT-x4:  25%" in told and "1.00M/4.00M" in told
+    assert "HAT-x4: trying again\n" in told
+    with BytesBar("HAT-x4", quiet=True) as bar:
+        bar.progress(1, 2)
+        bar.say("trying again")
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -350,6 +351,16 @@ def test_without_a_server_or_network(
     with pytest.raises(DownloadError, match=told):
         Fetch("https://github.test/x", part, **KNOWN).run()
     assert kept(part) == []
+
+
+def test_a_network_that_goes_while_it_downloads_is_waited_for(server: Server, part: Path) -> None:
+    limits = dataclasses.replace(QUICK, tries=6)
+    gone = [garbage] * 4
+    server.answers = [*gone, serve(BODY)]
+    with pytest.raises(DownloadError, match="tried 3 times"):
+        Fetch(server.url(), part, limits, **KNOWN).run()
+    server.answers = [serve(BODY, most=100_000), *gone, serve(BODY)]
+    assert Fetch(server.url(), part, limits, **KNOWN).run() == DIGEST
 
 
 def test_proxies_of_the_environment_are_asked(
