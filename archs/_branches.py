@@ -5,7 +5,7 @@ Shape letters: B images, H rows, W columns, C channels of the body.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from restore.archs._plain import plain
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import MlpLayers, mlp
+from restore.kernels.native_library import native_refuses
+from restore.kernels.native_weights import kept
 from restore.kernels.norm_linear import norm_linear
 
 # what a map goes through before a branch; a plain `nn.LayerNorm` may be read instead of called
@@ -169,7 +171,23 @@ def project_onto(
 def joined(first: nn.Linear, second: nn.Linear) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of one layer that gives what both give, side by side.
 
-    Joined weights instead of joined results, which are as large as maps.
+    Joined weights instead of joined results, which are as large as maps. Where native kernels take
+    them they are kept: those know packed weights again by the tensors that they were made from.
     """
-    bias = None if first.bias is None else torch.cat([first.bias, second.bias])
-    return torch.cat([first.weight, second.weight]), bias
+    weights = (first.weight, second.weight, first.bias, second.bias)
+    if native_refuses(*weights) is None:
+        return kept(("joined",), weights, _cat_apart, weights)
+    return _cat(weights)
+
+
+def _cat_apart(weights: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Such that calls that record gradients may take what one in inference mode has made."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _cat(weights)
+
+
+def _cat(weights: Sequence[Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Two weights, then two biases or None."""
+    (w, more), biases = cast(Sequence[Tensor], weights[:2]), weights[2:]
+    given = [bias for bias in biases if bias is not None]
+    return torch.cat([w, more]), torch.cat(given) if given else None

@@ -11,10 +11,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from restore.archs._blocks import as_tokens, on_map
-from restore.archs._branches import Branch, Mlp, Norm, project, project_onto
+from restore.archs._branches import Branch, Mlp, Norm, norm_weights, project, project_onto
 from restore.archs._plain import plain, plain_sequence
 from restore.archs._strips import Beside, Layer, Near, run_layers
+from restore.kernels.conv_mlp import ConvMlpLayers, conv_mlp_at_once
 from restore.kernels.depthwise_gelu import depthwise_gelu
+from restore.kernels.mlp import MlpLayers
 
 
 class Depthwise(nn.Module):
@@ -51,6 +53,11 @@ class ConvMlp(Mlp):
         own = own and plain(nn.LayerNorm, norm) and plain(nn.Dropout, self.drop)
         if own and plain(Depthwise, self.dwconv) and _is_depthwise(self.dwconv.depthwise_conv):
             conv = cast(nn.Conv2d, self.dwconv.depthwise_conv[0])
+            layers = self.layers(norm)
+            if layers is not None:
+                y = _at_once(x, layers, conv, norm, residual, added=True)
+                if y is not None:
+                    return y
             convolved = _activated(conv, True)
             return _between(x, widen, convolved, self.narrow, residual, self.fc1.out_features)
         hidden = widen(x)
@@ -79,8 +86,14 @@ class LeFF(Branch):
             hidden = on_map(self.dwconv, self.linear1(x if norm is None else norm(x)))
             y: Tensor = self.linear2(hidden)
             return y if residual is None else residual + y
-        first, act = self.linear1
-        last = self.linear2[0]
+        (first, act), last = self.linear1, cast(nn.Linear, self.linear2[0])
+        first = cast(nn.Linear, first)
+        weight, bias, _ = norm_weights(norm)
+        layers = MlpLayers(weight, bias, first.weight, first.bias, last.weight, last.bias)
+        conv = cast(nn.Conv2d, self.dwconv[0])
+        at_once = _at_once(x, layers, conv, norm, residual, added=False)
+        if at_once is not None:
+            return at_once
 
         def widen(x: Tensor) -> Tensor:
             return project(x, norm, first, act)
@@ -88,8 +101,8 @@ class LeFF(Branch):
         def narrow(hidden: Tensor, residual: Tensor | None) -> Tensor:
             return project_onto(residual, last, hidden)
 
-        convolved = _activated(cast(nn.Conv2d, self.dwconv[0]), False)
-        return _between(x, widen, convolved, narrow, residual, cast(int, first.out_features))
+        convolved = _activated(conv, False)
+        return _between(x, widen, convolved, narrow, residual, first.out_features)
 
 
 def _is_depthwise(sequence: nn.Sequential) -> bool:
@@ -98,6 +111,21 @@ def _is_depthwise(sequence: nn.Sequential) -> bool:
         return False
     conv = cast(nn.Conv2d, sequence[0])
     return conv.groups == conv.in_channels == conv.out_channels
+
+
+def _at_once(
+    x: Tensor,
+    layers: MlpLayers,
+    conv: nn.Conv2d,
+    norm: Norm | None,
+    residual: Tensor | None,
+    *,
+    added: bool,
+) -> Tensor | None:
+    """All of it in one call, where there is a kernel for that; else None."""
+    between = ConvMlpLayers(layers, conv.weight, conv.bias)
+    eps = norm_weights(norm)[2]
+    return conv_mlp_at_once(x, between, eps, added=added, residual=residual)
 
 
 def _activated(conv: nn.Conv2d, residual: bool) -> Near:

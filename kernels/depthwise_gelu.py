@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from restore.kernels import reference
@@ -42,21 +44,26 @@ def depthwise_gelu(
     """
     if x.dim() != 4:
         raise ValueError(f"{OP}: x is {tuple(x.shape)}; expected [B, H, W, C]")
-    _, h, w, c = x.shape
-    check_pixels(OP, (h, w))
-    if weight.dim() != 4 or weight.shape[:2] != (c, 1) or 0 in [s % 2 for s in weight.shape[2:]]:
-        raise ValueError(
-            f"{OP}: weight is {tuple(weight.shape)}; x {tuple(x.shape)} needs [{c}, 1, kh, kw] "
-            "with odd sides"
-        )
-    if bias is not None and tuple(bias.shape) != (c,):
-        raise ValueError(f"{OP}: bias is {tuple(bias.shape)}; x {tuple(x.shape)} needs {(c,)}")
+    check_pixels(OP, (x.shape[1], x.shape[2]))
+    check_kernel(OP, x.shape, weight, bias)
     if choose(OP, backend, refusals(x, weight, bias)) == "native":
         from restore.kernels import native_depthwise
 
         return native_depthwise.depthwise_gelu(x, weight, bias, residual)
     check_dtypes(OP, x, weight)
     return reference.depthwise_gelu(x, weight, bias, residual)
+
+
+def check_kernel(op: str, shape: Sequence[int], weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse a convolution that is not one of each channel of a map of that shape (ValueError)."""
+    c = shape[-1]
+    if weight.dim() != 4 or weight.shape[:2] != (c, 1) or 0 in [s % 2 for s in weight.shape[2:]]:
+        raise ValueError(
+            f"{op}: weight is {tuple(weight.shape)}; x {tuple(shape)} needs [{c}, 1, kh, kw] "
+            "with odd sides"
+        )
+    if bias is not None and tuple(bias.shape) != (c,):
+        raise ValueError(f"{op}: bias is {tuple(bias.shape)}; x {tuple(shape)} needs {(c,)}")
 
 
 def refusals(x: Tensor, *weights: Tensor | None) -> dict[Path, str | None]:

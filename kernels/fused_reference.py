@@ -37,6 +37,14 @@ class MlpLayers(NamedTuple):
         return NormedLinear(*self[:4])
 
 
+class ConvMlpLayers(NamedTuple):
+    """Two linear layers, the norm before them and a convolution of each channel between them."""
+
+    linear: MlpLayers
+    weight: Tensor  # [D, 1, kh, kw], both sides odd
+    bias: Tensor | None  # [D]
+
+
 def norm_linear(x: Tensor, layer: NormedLinear, eps: float, gelu: bool) -> Tensor:
     """A linear layer behind a norm; see `norm_linear.norm_linear`."""
     y = normalised(x, layer.norm_weight, layer.norm_bias, eps)

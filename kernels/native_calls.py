@@ -212,6 +212,28 @@ class Depthwise(Structure):
     )
 
 
+class ConvMlp(Structure):
+    """A call of `restore_conv_mlp`."""
+
+    _fields_ = (
+        ("x", Map),
+        ("residual", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("widen", Linear),
+        ("narrow", Linear),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("side", c_int64),
+        ("added", c_int64),
+        ("normalise", c_int64),
+        ("eps", c_float),
+    )
+
+
 class Similarity(Structure):
     """A call of `restore_similarity`."""
 

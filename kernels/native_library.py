@@ -18,6 +18,7 @@ from restore.kernels.native_calls import (
     Attention,
     AttentionGradients,
     Branch,
+    ConvMlp,
     Depthwise,
     Dictionary,
     Groups,
@@ -27,7 +28,7 @@ from restore.kernels.native_calls import (
 )
 from restore.kernels.precision import autocast_dtype
 
-ABI = 7  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
+ABI = 8  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
@@ -130,6 +131,7 @@ def _declare(functions: ctypes.CDLL) -> None:
         "restore_groups": [c_int64, POINTER(Groups), c_int64],
         "restore_dictionary": [c_int64, POINTER(Dictionary), c_int64],
         "restore_refinement": [c_int64, POINTER(Refinement), c_int64],
+        "restore_conv_mlp": [c_int64, POINTER(ConvMlp), c_int64],
         "restore_depthwise": [c_int64, POINTER(Depthwise), c_int64],
         "restore_attention_gradients": [c_int64, POINTER(AttentionGradients), c_int64],
     }.items():

@@ -35,11 +35,11 @@ from restore.kernels.windows import Size, rolled
 
 def window_attention_branch(call: Call) -> Tensor:
     """See `window_attention_branch.window_attention_branch`."""
-    lib, w = _library(call.x), call.weights
-    x, residual = _adjacent(call.x), call.residual
-    residual = None if residual is None else _adjacent(residual)
+    lib, w = library_for(call.x), call.weights
+    x, residual = adjacent(call.x), call.residual
+    residual = None if residual is None else adjacent(residual)
     qkv, proj = _projections(lib, call)
-    out = x.new_empty(x.shape, dtype=_result_dtype(x, residual))
+    out = x.new_empty(x.shape, dtype=result_dtype(x, residual))
     its = layout(call.window_size, call.shift)
     its_windows, alive = windows_argument(("window", call.window_size), its, w.bias_table)
     argument = native_calls.Branch(
@@ -74,10 +74,10 @@ class _Block(NamedTuple):
 
 def window_block(call: Call, layers: MlpLayers, mlp_eps: float, spare: bool) -> Tensor:
     """See `window_block.window_block`."""
-    lib, x = _library(call.x), _adjacent(call.x)
+    lib, x = library_for(call.x), adjacent(call.x)
     name = ("block", lib.isa, call.window_size, call.shift, call.num_heads, call.scale)
     block = kept(name, (*call.weights, *layers), _block, lib, call, layers)
-    dtype = _result_dtype(x, x)
+    dtype = result_dtype(x, x)
     # windows share no pixels, and each is read whole before it is written
     out = x if spare and dtype == x.dtype else x.new_empty(x.shape, dtype=dtype)
     argument = native_calls.Branch(
@@ -102,7 +102,7 @@ def _block(lib: Library, call: Call, layers: MlpLayers) -> _Block:
     its = layout(call.window_size, call.shift)
     name = ("window", call.window_size)
     windows, alive = windows_argument(name, its, call.weights.bias_table)
-    packed = (*_projections(lib, call), _first(lib, layers.first), _second(lib, layers))
+    packed = (*_projections(lib, call), first_linear(lib, layers.first), _second(lib, layers))
     return _Block(windows, tuple(layer.argument for layer in packed), (alive, packed))
 
 
@@ -123,7 +123,8 @@ def _projections(lib: Library, call: Call) -> tuple[Packed, Packed]:
     return qkv, packed_linear(lib, w.proj_weight, w.proj_bias, heads=call.num_heads)
 
 
-def _first(lib: Library, layer: NormedLinear) -> Packed:
+def first_linear(lib: Library, layer: NormedLinear) -> Packed:
+    """A linear layer and the norm before it."""
     return packed_linear(lib, layer.weight, layer.bias, layer.norm_weight, layer.norm_bias)
 
 
@@ -154,7 +155,7 @@ def window_attention(
         return native_gradients.window_attention(
             qkv, table, windows, (window_size, shift, num_heads, scale)
         )
-    query, key, value = _adjacent(qkv).unbind(3)
+    query, key, value = adjacent(qkv).unbind(3)
     its, name = layout(window_size, shift), ("window", window_size)
     return _attention(query, key, value, its, name, table, num_heads, scale, windows, spare)
 
@@ -163,7 +164,7 @@ def overlapping_attention(
     qkv: Tensor, table: Tensor, window_size: Size, halo: Size, num_heads: int, scale: float
 ) -> Tensor:
     """See `overlapping_attention.overlapping_attention`."""
-    query, key, value = _adjacent(qkv).unbind(3)
+    query, key, value = adjacent(qkv).unbind(3)
     its, name = overlapping_layout(window_size, halo), ("overlapping", window_size, halo)
     return _attention(query, key, value, its, name, table, num_heads, scale)
 
@@ -179,9 +180,9 @@ def permuted_attention(
     spare: bool,
 ) -> Tensor:
     """See `permuted_attention.permuted_attention`."""
-    key, value = _adjacent(cells_of(rolled(kv, shift))).unbind(3)
+    key, value = adjacent(cells_of(rolled(kv, shift))).unbind(3)
     its, name = permuted_layout(window_size, shift), ("permuted", window_size)
-    return _attention(_adjacent(q), key, value, its, name, table, num_heads, scale, spare=spare)
+    return _attention(adjacent(q), key, value, its, name, table, num_heads, scale, spare=spare)
 
 
 def _attention(
@@ -201,7 +202,7 @@ def _attention(
     With `spare` the result may lie where the queries did: those of some heads of a window are read
     whole before anything is written, and nothing else reads or writes them.
     """
-    dtype = _result_dtype(query, None)
+    dtype = result_dtype(query, None)
     if spare and windows is None and dtype == query.dtype:
         out = query
     else:
@@ -211,7 +212,7 @@ def _attention(
     maps = (query, key, value, out)
     argument, alive = attention_argument(maps, its, name, table, num_heads, scale, windows)
     if out.numel():
-        _library(query).run("restore_attention", argument)
+        library_for(query).run("restore_attention", argument)
     del alive
     return out
 
@@ -256,20 +257,20 @@ def attention_argument(
 
 def mlp(x: Tensor, layers: MlpLayers, eps: float, residual: bool) -> Tensor:
     """See `mlp.mlp`."""
-    lib = _library(x)
+    lib = library_for(x)
     second = _second(lib, layers)
     return _tokens(lib, x, layers.first, eps, True, second, x if residual else None)
 
 
 def norm_linear(x: Tensor, layer: NormedLinear, eps: float, gelu: bool) -> Tensor:
     """See `norm_linear.norm_linear`."""
-    return _tokens(_library(x), x, layer, eps, gelu, None, None)
+    return _tokens(library_for(x), x, layer, eps, gelu, None, None)
 
 
 def linear_residual(y: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """See `linear_residual.linear_residual`."""
     layer = NormedLinear(None, None, weight, bias)
-    return _tokens(_library(y), y, layer, 0.0, False, None, x)
+    return _tokens(library_for(y), y, layer, 0.0, False, None, x)
 
 
 def _tokens(
@@ -282,9 +283,9 @@ def _tokens(
     residual: Tensor | None,
 ) -> Tensor:
     """One linear layer or two for each token, with what stands around them."""
-    first = _first(lib, layer)
+    first = first_linear(lib, layer)
     outputs = (second or first).outputs
-    out = x.new_empty(*x.shape[:-1], outputs, dtype=_result_dtype(x, residual))
+    out = x.new_empty(*x.shape[:-1], outputs, dtype=result_dtype(x, residual))
     tokens = _flat(x)
     added = None if residual is None else _flat(residual)
     argument = native_calls.Tokens(
@@ -308,25 +309,25 @@ def _tokens(
     return out
 
 
-def _library(x: Tensor) -> Library:
+def library_for(x: Tensor) -> Library:
     """The library for the arithmetic that autocast asks for."""
     return library() if autocast_dtype(x) is None else library(BFLOAT16)
 
 
-def _result_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
+def result_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
     """That of a stock product, or of its sum with the residual."""
     lowered = autocast_dtype(x) or x.dtype
     return lowered if residual is None else torch.promote_types(lowered, residual.dtype)
 
 
-def _adjacent(x: Tensor) -> Tensor:
+def adjacent(x: Tensor) -> Tensor:
     """x itself, or a copy whose channels are adjacent."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _flat(x: Tensor) -> Tensor:
     """[..., C] to [tokens, C] with adjacent channels, mostly without a copy."""
-    return _adjacent(x.reshape(-1, x.shape[-1]))
+    return adjacent(x.reshape(-1, x.shape[-1]))
 
 
 def map_argument(x: Tensor) -> native_calls.Map:

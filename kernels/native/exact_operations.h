@@ -11,7 +11,7 @@
 namespace restore_native {
 static const Operations operations{
     ISA::PANEL, ISA::pack, ISA::digest, ISA::branch, ISA::attention,
-    ISA::tokens, ISA::groups, ISA::dictionary, ISA::refinement, ISA::depthwise,
+    ISA::tokens, ISA::conv_mlp, ISA::groups, ISA::dictionary, ISA::refinement, ISA::depthwise,
     ISA::attention_gradients,
     ISA::similarity,
 };

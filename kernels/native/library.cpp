@@ -66,6 +66,10 @@ int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads) 
     return operations_of(isa)->tokens(call, threads);
 }
 
+int64_t restore_conv_mlp(int64_t isa, const RestoreConvMlp *call, int64_t threads) {
+    return operations_of(isa)->conv_mlp(call, threads);
+}
+
 int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads) {
     return exact_of(isa)->groups(call, threads);
 }

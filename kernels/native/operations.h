@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention.h"
+#include "conv_mlp.h"
 #include "digest.h"
 #include "operation_table.h"
 #include "parallel.h"

@@ -22,7 +22,10 @@ extern "C" {
 #endif
 
 /* Raised with every change of what follows, so that a stale build is refused, not misread. */
-#define RESTORE_ABI 7
+#define RESTORE_ABI 8
+
+/* Hidden channels that `restore_conv_mlp` convolves before they are narrowed. */
+#define RESTORE_BLOCK 256
 
 typedef struct {
     void *data;
@@ -153,6 +156,21 @@ typedef struct {
     int64_t residual;            /* whether x is added */
 } RestoreDepthwise;
 
+/* An MLP with a convolution of each hidden channel in its middle:
+   out = narrow(z) + residual, z = gelu(convolution of h) [+ h], h = gelu(widen(normalised x)). */
+typedef struct {
+    RestoreMap x, residual, out; /* residual.data may be NULL; else it holds numbers as out does */
+    int64_t images, height, width, channels;
+    RestoreLinear widen;
+    RestoreLinear narrow;        /* each RESTORE_BLOCK of its inputs packed apart */
+    const float *weight;         /* [hidden, side, side] */
+    const float *bias;           /* [hidden] */
+    int64_t side;                /* of the convolution: 3, 5 or 7 */
+    int64_t added;               /* whether h is added */
+    int64_t normalise;
+    float eps;
+} RestoreConvMlp;
+
 /* SSIM of two planes, added up over all places of the window inside; in float64. */
 typedef struct {
     const double *x, *y;         /* [rows, columns], at least 11 of each */
@@ -180,6 +198,7 @@ RESTORE_API uint64_t restore_digest(
 RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
 RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);
 RESTORE_API int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads);
+RESTORE_API int64_t restore_conv_mlp(int64_t isa, const RestoreConvMlp *call, int64_t threads);
 /* These compute in float32, whatever the set. */
 RESTORE_API int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads);
 RESTORE_API int64_t restore_dictionary(
