@@ -140,6 +140,8 @@ def _text(path: Path) -> str:
         else:
             with path.open("rb") as file:
                 content = file.read(LARGEST + 1)
+    except UsageError:  # which is a ValueError too
+        raise
     except FileNotFoundError:
         near = f"; {path.parent} is not there" if not path.parent.is_dir() else ""
         raise UsageError(f"{path}: there is no such option file{near}") from None
