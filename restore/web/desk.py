@@ -112,8 +112,8 @@ class Desk(Generic[Task]):
         with self._changed:
             return len(self._waiting) + (self._current is not None)
 
-    def close(self, seconds: float) -> None:
-        """Stop all tasks and wait so long at most for the one under way."""
+    def close(self, seconds: float) -> bool:
+        """Stop all tasks and wait so long at most for the one under way; whether it ended."""
         with self._changed:
             self._closed = True
             current = self._current
@@ -124,8 +124,7 @@ class Desk(Generic[Task]):
             if current is not None:
                 current.stop()
             self._changed.notify_all()
-        if current is not None:
-            current.wait(seconds)
+        return current is None or current.wait(seconds)
 
     def _work(self) -> None:
         while True:

@@ -9,6 +9,7 @@ Source: the ASGI specification 3.0 (asgi.readthedocs.io); CSP level 3 (w3.org/TR
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -78,6 +79,8 @@ class Guard:
         self._base = base
         self._hosts = None if hosts is None else frozenset(hosts)
         self._login = asyncio.Lock()
+        self._open: set[asyncio.Future[None]] = set()
+        self._ending = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it in words."""
@@ -86,6 +89,8 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
+            # who still sends does not listen
+            await _drain(receive, 2 * self._limits.request_bytes)
             await _refuse(send, *refusal)
             return
         answer = _Answer(send)
@@ -109,7 +114,26 @@ class Guard:
                     await asyncio.sleep(LOGIN_SECONDS)
         elif scope["method"] == "POST":
             receive = _counted(receive, self._limits.request_bytes, answer)
-        await self._app(scope, receive, answer.send)
+        await self._answer(scope, receive, answer)
+
+    async def _answer(self, scope: Message, receive: Receive, answer: _Answer) -> None:
+        task = asyncio.ensure_future(self._app(scope, receive, answer.send))
+        self._open.add(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            task.cancel()
+            if not self._ending:
+                raise
+            await answer.finish()
+        finally:
+            self._open.discard(task)
+
+    def end(self) -> None:
+        """End what is open: pages listen until they are closed, and would hold up the end."""
+        self._ending = True
+        for task in self._open:
+            task.cancel()
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         """Why a request is refused by its headers: a status and a sentence; None if it is not."""
@@ -159,6 +183,7 @@ class _Answer:
         self._send = send
         self._page: Message | None = None  # the start of an answer that is a page
         self._body = b""
+        self._ended = False
         self.begun = False
         self.refused = False
 
@@ -175,6 +200,9 @@ class _Answer:
                 return
             self.begun = True
             await self._send(message)
+        elif message["type"] == "http.response.body" and self._page is None:
+            self._ended = not message.get("more_body", False)
+            await self._send(message)
         elif self._page is not None:
             self._body += message.get("body", b"")
             if not message.get("more_body", False):
@@ -183,12 +211,20 @@ class _Answer:
             await self._send(message)
 
     async def _finish_page(self, start: Message) -> None:
-        self.begun, self._page = True, None
+        self.begun, self._ended, self._page = True, True, None
         body = _ELSEWHERE.sub(b"", self._body)
         length = (b"content-length", str(len(body)).encode())
         headers = [*_without(start["headers"], b"content-length"), length]
         await self._send({**start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+    async def finish(self) -> None:
+        """Say no more, so that what was begun is whole for the server."""
+        if self.begun and not self._ended:
+            # a file that is cut short has no good end
+            with contextlib.suppress(Exception):
+                await self._send({"type": "http.response.body", "body": b""})
+        await self.refuse(503, "the page was closed")
 
     async def refuse(self, status: int, text: str) -> None:
         """Say no, where nothing was said yet, and let nothing follow."""
@@ -230,6 +266,15 @@ async def _whole_body(receive: Receive, most: int) -> bytes | None:
             return None
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return bytes(body)
+
+
+async def _drain(receive: Receive, most: int) -> None:
+    """Read a body for nothing, so much of it at most."""
+    while most > 0:
+        message = await receive()
+        most -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

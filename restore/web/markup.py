@@ -93,6 +93,8 @@ def standing(at: Standing, stopping: bool) -> str:
         details.append(at.doing)
     elif total > 1:
         details.append(f"tile {min(done + 1, total)} of {total}")
+    else:
+        details.append("computing")
     left = at.seconds_left
     if left is not None:
         details.append(f"{_roughly(left)} left")

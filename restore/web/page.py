@@ -216,7 +216,7 @@ class Page:
         hidden, nothing = gr.update(visible=False), gr.update(value="")
         off, on = gr.update(interactive=False), gr.update(interactive=True)
         told = ""
-        while not ticket.done:
+        while not (ticket.done or service.ending):
             ahead = service.ahead(ticket)
             work = ticket.task
             now = (
@@ -228,7 +228,11 @@ class Page:
                 yield now, *[same] * 7
             told = now
             await asyncio.sleep(PERIOD_SECONDS)
-        yield self._end(visitor, ticket)
+        if service.ending and not ticket.done:
+            ended = "The program behind this page was ended, and this with it; start it again."
+            yield markup.notice(ended, "error"), on, off, *[same] * 5
+        else:
+            yield self._end(visitor, ticket)
 
     def _end(self, visitor: str | None, ticket: Ticket[Work]) -> Updates:
         """What is shown when a click is over."""

@@ -8,50 +8,55 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from restore.archs._blocks import Blocks
+
 if TYPE_CHECKING:
     from restore.model import Model
 
 
 @contextlib.contextmanager
 def steps(model: Model, told: Callable[[float], None]) -> Iterator[int]:
-    """While it lasts, `told` hears before each group of a network which share of them is done.
+    """While it lasts, `told` hears before each block of a network which share of them is done.
 
     A tile of a large network takes minutes on a CPU, and callbacks of `upscale` come after tiles.
     What `told` raises ends the computation.
 
-    Only whole groups are watched: fused operations read the modules within them without a call,
-    unless those are watched.
+    Nothing within a block is watched: fused operations read the modules there without a call,
+    unless somebody looks. A watched block gives a new map instead of overwriting that of the one
+    before, with the same values.
 
     Yields:
         How many steps a pass of the network has.
     """
-    groups = _groups(model.module)
+    parts = _parts(model.module)
     handles = []
 
-    def watch(group: nn.Module, share: float) -> None:
+    def watch(part: nn.Module, share: float) -> None:
         def before(module: nn.Module, args: tuple[object, ...]) -> None:
             told(share)
 
-        handles.append(group.register_forward_pre_hook(before))
+        handles.append(part.register_forward_pre_hook(before))
 
     try:
-        for i, group in enumerate(groups):
-            watch(group, i / len(groups))
-        yield len(groups)
+        for i, part in enumerate(parts):
+            watch(part, i / len(parts))
+        yield len(parts)
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _groups(net: nn.Module) -> list[nn.Module]:
-    """What a network calls one after the other: members of its lists, and stages made of blocks."""
-    groups: list[nn.Module] = []
+def _parts(net: nn.Module) -> list[nn.Module]:
+    """What a network calls one after the other: blocks, or stages where those are no lists."""
+    parts: list[nn.Module] = []
     for child in net.children():
-        if isinstance(child, nn.ModuleList):
-            groups += child
-        elif any(_is_own(part) for part in child.modules() if part is not child):
-            groups.append(child)
-    return groups
+        for group in child if isinstance(child, nn.ModuleList) else [child]:
+            inner = [part for part in group.modules() if isinstance(part, Blocks)]
+            if inner:
+                parts += [block for blocks in inner for block in blocks.blocks]
+            elif group is not child or any(map(_is_own, list(group.modules())[1:])):
+                parts.append(group)
+    return parts
 
 
 def _is_own(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
@@ -13,7 +14,6 @@ import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from restore.errors import UsageError
 from restore.web.guard import Guard
@@ -124,18 +124,41 @@ def serve(
         say: is told where the page is.
         log: is told of defects.
     """
-    with own_folder() as base, _toolkit_settings(base):
+    with contextlib.ExitStack() as stack:
+        leaving = stack.enter_context(_Leaving())
+        base = stack.enter_context(own_folder())
+        stack.enter_context(_toolkit_settings(base))
         service = Service(shelf, limits, base, log)
-        app = _application(service, address, chosen, device)
+        guard = _application(service, address, chosen, device)
         url = address.url(sock.getsockname()[1])
         ended = threading.Event()
         sweeper = threading.Thread(target=_sweep, args=(service, ended), daemon=True)
         sweeper.start()
         try:
-            _run(app, sock, lambda: _ready(url, address, say))
+            _run(guard, service, sock, lambda: _ready(url, address, say))
         finally:
             ended.set()
-            service.close()
+            leaving.at_once = not service.close()
+
+
+class _Leaving:
+    """At the end of all, ends the process where a network is still at work.
+
+    Its threads cannot be stopped, and would abort the process when Python takes itself down.
+    """
+
+    def __init__(self) -> None:
+        self.at_once = False
+
+    def __enter__(self) -> _Leaving:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.at_once and (error is None or isinstance(error, SystemExit)):
+            code = 0 if error is None else error.code
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else 1)
 
 
 def _ready(url: str, address: Address, say: Callable[[str], None]) -> None:
@@ -182,7 +205,7 @@ def _toolkit_settings(base: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _application(service: Service, address: Address, chosen: str, device: str) -> Any:
+def _application(service: Service, address: Address, chosen: str, device: str) -> Guard:
     """The page behind its guard."""
     import fastapi
     import gradio as gr
@@ -215,7 +238,7 @@ def _application(service: Service, address: Address, chosen: str, device: str) -
     return Guard(app, service.limits, service.base, hosts)
 
 
-def _run(app: Any, sock: socket.socket, ready: Callable[[], None]) -> None:
+def _run(guard: Guard, service: Service, sock: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until a signal comes."""
     import uvicorn
 
@@ -224,12 +247,19 @@ def _run(app: Any, sock: socket.socket, ready: Callable[[], None]) -> None:
             await super().startup(sockets=sockets)
             ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if service.waiting():
+                # pages that wait look again and again, and are to say what became of it
+                service.ending = True
+                await asyncio.sleep(1.0)
+            guard.end()
+            await super().shutdown(sockets=sockets)
+
     config = uvicorn.Config(
-        app,
+        guard,
         log_level="warning",
         access_log=False,
-        # open pages keep a connection that ends with them alone
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=2,
         server_header=False,
     )
     # how most people end it; no failure

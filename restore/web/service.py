@@ -51,6 +51,7 @@ class Service:
     def __init__(
         self, shelf: Shelf, limits: Limits, base: Path, log: Callable[[str], None]
     ) -> None:
+        self.ending = False  # whether the page is about to be closed for all
         self.shelf = shelf
         self.limits = limits
         self.base = base
@@ -167,9 +168,9 @@ class Service:
         """Delete what nobody has looked at for an hour."""
         self._visits.sweep()
 
-    def close(self, seconds: float = 5.0) -> None:
-        """End all work; files go with the folder."""
-        self._desk.close(seconds)
+    def close(self, seconds: float = 3.0) -> bool:
+        """End all work; files go with the folder. Whether none is left after so long."""
+        return self._desk.close(seconds)
 
 
 def _without_path(text: str, path: Path) -> str:

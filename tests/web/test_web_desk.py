@@ -99,11 +99,26 @@ def test_closing_ends_all(steps: Steps) -> None:
     desk = Desk(steps.run)
     tickets = [desk.submit(name) for name in "ab"]
     assert steps.started.wait(PATIENCE)
-    desk.close(PATIENCE)
+    assert desk.close(PATIENCE)
     assert all(ticket.done and isinstance(ticket.error, Stopped) for ticket in tickets)
     assert steps.ended == []
     with pytest.raises(UsageError, match="the page is being closed"):
         desk.submit("c")
+
+
+def test_closing_does_not_wait_for_what_does_not_stop() -> None:
+    go = threading.Event()
+    started = threading.Event()
+
+    def deaf(task: str, ticket: Ticket[str]) -> None:
+        started.set()
+        go.wait(PATIENCE)
+
+    desk = Desk(deaf)
+    desk.submit("a")
+    assert started.wait(PATIENCE)
+    assert not desk.close(0.01)
+    go.set()
 
 
 def test_handlers_of_failures_let_a_stop_pass() -> None:

@@ -199,6 +199,38 @@ def test_other_requests_are_short(tmp_path: Path) -> None:
     assert status == 413
 
 
+def test_what_is_open_ends_with_the_page(tmp_path: Path) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def listens_on(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await asyncio.Event().wait()
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError("nobody reads")
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def end() -> None:
+        guarded = Guard(listens_on, LIMITS, tmp_path)
+        scopes = [
+            {"type": "http", "method": "GET", "path": path, "headers": []}
+            for path in ("/begun", "/waits")
+        ]
+        tasks = [asyncio.ensure_future(guarded(scope, receive, send)) for scope in scopes]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        guarded.end()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(asyncio.wait_for(end(), 20))
+    ends = [m for m in sent if m["type"] == "http.response.body" and not m.get("more_body")]
+    assert sorted(m["body"] for m in ends) == [b"", b"the page was closed"]
+
+
 def test_passwords_cannot_be_tried_quickly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "LOGIN_SECONDS", 0.05)
     at: list[float] = []

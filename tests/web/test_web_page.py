@@ -180,7 +180,7 @@ def test_stop_ends_it_and_it_can_begin_again(tab: Any, tmp_path: Path) -> None:
     began = time.monotonic()
     tab.click("#stop")
     tab.wait_for_selector("#status >> text=Stopped. 1 of 2 pictures restored.", timeout=PATIENCE)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 60  # a step of it takes seconds on one slow core
     assert "small_x4.png" in tab.inner_text("#result")
     tab.wait_for_selector("#go:not([disabled])")
 

@@ -46,6 +46,11 @@ def ask(
             return error.code, str(error.headers), error.read()
 
 
+def listening(page: Running) -> str:
+    """What an open page listens to until it is closed."""
+    return f"{page.url}/gradio_api/heartbeat/abc"
+
+
 def upload(page: Running, *bodies: bytes) -> tuple[int, bytes]:
     mark = "xxBOUNDARYxx"
     parts = b"".join(
@@ -130,7 +135,7 @@ def test_a_password_is_asked_for(tmp_path: Path) -> None:
 )
 def test_nothing_is_left_behind(tmp_path: Path, number: int, code: int) -> None:
     folder = tmp_path / "tmp"
-    with served(folder) as page:
+    with served(folder) as page, urllib.request.urlopen(listening(page), timeout=60):
         assert upload(page, b"x")[0] == 200
         assert any(path.name == "p0.png" for path in folder.rglob("*"))
         began = time.monotonic()
