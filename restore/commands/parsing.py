@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from restore.dtype_names import TORCH_NAMES
 
 MOST_THREADS = 256  # or as many as the machine has; beyond, thread libraries crash
-_ALIASES = {"jpeg": "jpg", "tif": "tiff", **TORCH_NAMES}
+_ALIASES = {"jpeg": "jpg", "tif": "tiff", "h265": "hevc", "avc": "h264", **TORCH_NAMES}
 
 
 class Parser(argparse.ArgumentParser):
