@@ -29,7 +29,7 @@ from restore.video.planning import choose
 from restore.video.probing import probe_video
 from restore.video.programs import Tools, find_tools
 from restore.video.run import Report, Step, Wishes, plan, restore_video
-from restore.video.writing import packet_times
+from restore.video.writing import first_time, packet_times
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="needs ffmpeg and ffprobe"
@@ -211,8 +211,13 @@ def test_a_video_that_begins_after_its_sound_does_so_in_the_result(tools: Tools)
     words = ["-i", "plain.mp4", "-itsoffset", "0.2", "-i", "plain.mp4"]
     ffmpeg(*words, "-map", "1:v", "-map", "0:a", "-c", "copy", "in.mkv")
     restored(Path("in.mkv"), "out.mkv", wishes=Wishes(segment=4))
-    assert packet_times(Path("out.mkv"), tools) == packet_times(Path("in.mkv"), tools)
-    assert packet_times(Path("out.mkv"), tools)[0] > Fraction(1, 10)
+    lags = [
+        packet_times(path, tools)[0] - (first_time(path, "a:0", tools) or 0)
+        for path in (Path("in.mkv"), Path("out.mkv"))
+    ]
+    # Matroska cannot say that sound begins before 0: then all begins later, to the millisecond
+    assert abs(lags[1] - lags[0]) <= Fraction(2, 1000)
+    assert lags[0] > Fraction(1, 10)
 
 
 def test_a_transport_stream_begins_where_it_likes(tools: Tools) -> None:
@@ -242,7 +247,12 @@ def test_subtitles_chapters_cover_and_tags_go_along() -> None:
     assert kinds == ["video", "audio", "subtitle", "attachment"]
     assert asked(out, "-show_entries", "format_tags=title") == "A title"
     assert asked(out, "-show_entries", "stream_tags=language").split()[:2] == ["deu", "fra"]
-    assert "0.100000" in asked(out, "-show_chapters")
+    begun = [
+        Fraction(asked(path, "-show_entries", "chapter=start_time").split(",")[0])
+        - packet_times(path, find_tools())[0]
+        for path in (Path("in.mkv"), out)
+    ]
+    assert abs(begun[0] - begun[1]) <= Fraction(2, 1000)
 
 
 def test_subtitles_become_those_of_another_container() -> None:
@@ -303,6 +313,7 @@ def test_a_turned_video_comes_out_upright(tools: Tools) -> None:
     assert probe_video(Path("out.mp4"), tools).rotation == 0
 
 
+@pytest.mark.slow
 def test_transparency_is_kept_or_refused() -> None:
     filters = "format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='255*gt(X,32)'"
     source = clip("in.mkv", *LOSSLESS, "-pix_fmt", "bgra", filters=filters)
@@ -320,6 +331,30 @@ def test_transparency_is_kept_or_refused() -> None:
     assert info.pixels.alpha
     restored(Path("out.webm"), "again.webm")
     assert probe_video(Path("again.webm"), find_tools()).pixels.alpha
+
+
+def test_the_last_frame_is_shown_as_long(tools: Tools) -> None:
+    if tools.number is not None and tools.number < (5, 1):
+        pytest.skip("needs an option of ffmpeg 5.1")
+    words = [
+        *tools.every_frame,
+        "-enc_time_base",
+        "1:1000",
+        "-bf",
+        "0",
+        "-video_track_timescale",
+        "10000",
+    ]
+    # in the tick of the muxer or the encoder, which depends on the version: 3 s or 30
+    words += ["-bsf:v", "setts=pts=PTS:dts=DTS:duration=if(eq(N\\,11)\\,30000\\,DURATION)"]
+    slow = "settb=1/1000,setpts='N*40+gte(N,4)*7'"
+    source = clip("in.mp4", *X264, *words, filters=slow)
+    restored(source, "out.mp4")
+    lengths = [
+        float(asked(p, "-show_entries", "format=duration")) for p in (source, Path("out.mp4"))
+    ]
+    assert lengths[0] > 3
+    assert abs(lengths[1] - lengths[0]) < 0.01
 
 
 def test_interlaced_videos_are_refused_or_deinterlaced() -> None:
@@ -435,6 +470,7 @@ def test_any_name_works(name: str) -> None:
     assert (Path("../out") / name).is_file()
 
 
+@pytest.mark.slow
 def test_every_codec_that_is_there_writes_a_video(tools: Tools) -> None:
     source = clip("in.mp4", *X264, size="128x96")  # AV1's encoder wants 64 pixels
     info = probe_video(source, tools)

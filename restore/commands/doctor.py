@@ -16,9 +16,11 @@ from restore.commands.code_paths import code_paths
 from restore.commands.info import file_size
 from restore.commands.text import plural
 from restore.devices import available
+from restore.errors import UsageError
 from restore.loading import builtin_names
 from restore.model import Model
 from restore.upscaling import memory
+from restore.video.programs import find_tools
 
 PACKAGES = ("numpy", "pillow", "pyyaml", "safetensors", "tifffile", "tqdm", "psutil")
 TOLERANCE = 0.5 / 255  # of values in 0..1: half a step of 8 bits, what rounding hides
@@ -38,6 +40,7 @@ def examine() -> Facts:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "opencv": cv2.__version__,  # of whichever of its packages is installed
+            "ffmpeg": _ffmpeg(),
             **{name: _version(name) for name in PACKAGES},
         },
         "machine": {
@@ -87,6 +90,13 @@ def self_test(device: torch.device) -> str:
     if worst <= TOLERANCE:
         return "ok"
     return f"failed: results differ from the CPU's by {worst:.3g}; at most {TOLERANCE:.3g} expected"
+
+
+def _ffmpeg() -> str:
+    try:
+        return find_tools().version
+    except UsageError:
+        return "not installed or too old; videos need it"
 
 
 def _version(name: str) -> str:

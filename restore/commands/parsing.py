@@ -16,7 +16,7 @@ from restore.dtype_names import TORCH_NAMES
 from restore.errors import printable
 
 MOST_THREADS = 256  # or as many as the machine has; beyond, thread libraries crash
-_ALIASES = {"jpeg": "jpg", "tif": "tiff", **TORCH_NAMES}
+_ALIASES = {"jpeg": "jpg", "tif": "tiff", "h265": "hevc", "avc": "h264", **TORCH_NAMES}
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,33 +5,30 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from restore.commands.parsing import Parser, at_least_one, one_of, whole_number
 from restore.commands.text import duration, plural
+from restore.commands.video_bar import Bar
 from restore.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from restore.commands.batch import Batch
     from restore.commands.screen import Screen
     from restore.model import Model
     from restore.video.finding import Split
     from restore.video.programs import Tools
-    from restore.video.run import Plan, Report, Step, Wishes
+    from restore.video.run import Plan, Report, Wishes
 
 CODECS = ("auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1")
 FIELDS = ("refuse", "deinterlace", "ignore")
 SEGMENT = 100
 _PICTURES_ALONE = ("ext", "quality", "compare", "verify_tiles")  # options that videos do not have
-_LINE_EVERY = 300.0  # seconds, where there is no bar
 # bits for each pixel of a result at the default quality; what is shown decides, so they are rough
 _BITS = {"h264": 0.25, "hevc": 0.15, "av1": 0.12, "vp9": 0.15, "prores": 4.0, "ffv1": 10.0}
 
@@ -216,10 +213,7 @@ def run_videos(
                 report = _run(job.plan, videos, batch, bar)
         except KeyboardInterrupt:
             bar.close()
-            complain(
-                f"interrupted: {job.source} is not finished; the segments that are stay in "
-                f"{job.target}.parts, and the same command goes on from there"
-            )
+            complain(f"interrupted: {_kept(job, videos)}")
             raise
         except RestoreError as error:
             reason = str(error)
@@ -246,6 +240,20 @@ def run_videos(
         for reason in reasons:
             complain(f"  {reason}")
     return len(reasons), len(videos.jobs)
+
+
+def _kept(job: Job, videos: Videos) -> str:
+    """What an interrupted video leaves for the next run."""
+    from restore.video.journal import folder_of
+
+    folder = folder_of(job.target)
+    segments = len(list(folder.glob("segment-*")))
+    if not segments or videos.wishes is None:
+        return f"nothing of {job.source} is finished yet"
+    frames = segments * videos.wishes.segment
+    return (
+        f"{frames} frames of {job.source} are kept in {folder}; the same command goes on from there"
+    )
 
 
 def _run(plan: Plan, videos: Videos, batch: Batch, bar: Bar) -> Report:
@@ -288,65 +296,6 @@ def outcome_line(job: Job, report: Report, seconds: float) -> str:
     return f"{job.source} {w}x{h} -> {wide}x{high}, {frames}, {report.codec}, {duration(seconds)}"
 
 
-class Bar:
-    """How far a video is: a bar where standard error is a terminal, else a line now and then."""
-
-    def __init__(self, name: str, screen: Screen) -> None:
-        self._name = name
-        self._screen = screen
-        self._bar: tqdm[Any] | None = None
-        self._stage = ""
-        self._began = self._told = time.perf_counter()
-
-    def __call__(self, step: Step) -> None:
-        """Take note of a step."""
-        if self._screen.has_bars:
-            self._draw(step)
-        elif step.stage == "restoring":
-            self._line(step)
-
-    def close(self) -> None:
-        """Take the bar off the screen."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self._stage = None, ""
-
-    def _draw(self, step: Step) -> None:
-        if step.stage != self._stage:
-            from tqdm import tqdm
-
-            self.close()
-            self._stage = step.stage
-            form = "{desc} |{bar}| {n_fmt}/{total_fmt} frames, {rate_fmt}, {remaining} left"
-            if not step.total:
-                form = "{desc}: {n_fmt} frames, {rate_fmt}"
-            what = {"looking": ": looking", "restoring": "", "joining": ": joining"}[step.stage]
-            self._bar = tqdm(
-                desc=self._name + what,
-                total=step.total or None,
-                initial=step.done,
-                unit=" frames",
-                leave=False,
-                dynamic_ncols=True,
-                bar_format=form,
-                file=sys.stderr,
-            )
-        if self._bar is not None:
-            self._bar.update(step.done - self._bar.n)
-
-    def _line(self, step: Step) -> None:
-        now = time.perf_counter()
-        if step.done == step.found:
-            self._began = now
-        elif now - self._told >= _LINE_EVERY:
-            self._told = now
-            rate = (step.done - step.found) / (now - self._began)
-            self._screen.say(
-                f"{self._name}: {step.done} of {step.total} frames, {rate:.3g} frames/s, "
-                f"{duration((step.total - step.done) / rate)} left"
-            )
-
-
 def dry_run_videos(videos: Videos, batch: Batch) -> list[str]:
     """A table of the videos, and the sum of the time; each is decoded once."""
     from restore.commands.dry_run import seconds_per_pixel
@@ -355,10 +304,10 @@ def dry_run_videos(videos: Videos, batch: Batch) -> list[str]:
     speed = seconds_per_pixel(batch.model)
     head = ("video", "size", "result size", "frames", "codec", "file", "time", "output")
     rows: list[tuple[str, ...]] = [head]
-    total = 0.0
+    total, notes = 0.0, list[str]()
     for job in videos.jobs:
         try:
-            cells, seconds = _estimated(job, videos, batch, speed)
+            cells, seconds = _estimated(job, videos, batch, speed, notes)
         except RestoreError as error:
             job.problem = str(error)
         if job.problem:
@@ -366,13 +315,13 @@ def dry_run_videos(videos: Videos, batch: Batch) -> list[str]:
         total += seconds
         rows.append((str(job.source), *cells))
     told = f"about {duration(total)} in all on {batch.model.device}; nothing was written"
-    return [*table(rows), told]
+    return [*table(rows), *notes, told]
 
 
 def _estimated(
-    job: Job, videos: Videos, batch: Batch, speed: float
+    job: Job, videos: Videos, batch: Batch, speed: float, notes: list[str]
 ) -> tuple[tuple[str, ...], float]:
-    """The cells of a row behind the name, and seconds."""
+    """The cells of a row behind the name, and seconds; what is to be noted goes to `notes`."""
     from restore.commands import dry_run, files
     from restore.commands.info import file_size
     from restore.image_io import PictureInfo
@@ -386,6 +335,7 @@ def _estimated(
     if batch.settings.skip_existing and job.target.exists():
         return (size, *"-----", f"{job.target} (skipped)"), 0.0
     times = look(job.plan, wishes, videos.tools)
+    notes += [f"note: {job.source}: {note}" for note in (*job.plan.notes, *times.notes)]
     depth, channels = (16 if info.pixels.depth > 8 else 8), (1 if info.pixels.gray else 3)
     picture = PictureInfo(info.width, info.height, channels, depth, "png", info.pixels.alpha, 1)
     frame = dry_run.estimate(batch, files.Job(job.source, job.target, None), picture, speed)

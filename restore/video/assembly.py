@@ -13,18 +13,16 @@ from restore.video.journal import Folder
 from restore.video.planning import CONTAINERS
 from restore.video.probing import OtherStream, VideoInfo
 from restore.video.programs import Running, Tools, check_written, ffmpeg_words, named
-from restore.video.writing import first_time, packet_times, rounding, wrong_time
+from restore.video.writing import Stream, first_time, packet_times, rounding, wrong_time
 
 _LIST = "segments.ffconcat"
 # subtitles as text, which each container wants in its own way
 _TEXT = ("subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text")
 _TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "webm": "webvtt"}
 _NOT_IN_MATROSKA = {"mov_text": "srt"}
+_DURATION_SINCE = (5, 1)  # an option of the filter setts
+_HALF_TICK = "0.0000005"  # seconds
 _KEPT_TAGS = ("language", "title", "timecode")
-# its packets must be later one by one; at a border between segments those of frames that wait for
-# others may not be
-# pts said too: left to itself it would be the dts
-_RISING = "setts=pts=PTS:dts=if(eq(N\\,0)\\,DTS\\,max(DTS\\,PREV_OUTDTS+1))"
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Part:
     start: Fraction  # when its first frame is shown, in seconds of the container's own time
     end: Fraction
     whole: bool
+    step: Fraction | None = None  # seconds from each frame to the next, if always the same
+    last: tuple[Fraction, Fraction] | None = None  # when the last frame begins, and how long it is
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,42 @@ def joining_words(
     words += ["-c", "copy"]
     for number, passenger in enumerate(along, 1):
         words += [] if passenger.codec is None else [f"-c:{number}", passenger.codec]
-    words += ["-map_metadata", "1", "-map_chapters", "1", "-bsf:v:0", _RISING]
+    words += [
+        "-map_metadata",
+        "1",
+        "-map_chapters",
+        "1",
+        "-bsf:v:0",
+        retimed(part, tools, container),
+    ]
     for key in _KEPT_TAGS:
         words += ["-metadata:s:v:0", f"{key}={info.tags[key]}"] if key in info.tags else []
     words += ["-max_muxing_queue_size", "9999"]
     words += ["-movflags", "+faststart"] if container in ("mp4", "mov") else []
     return ffmpeg_words(tools, *words, "-f", container, "-y", named(file))
+
+
+def retimed(part: Part, tools: Tools, container: str) -> str:
+    """The bitstream filter for what encoders of segments cannot know.
+
+    Decoding times must rise by one step from packet to packet, also where a segment begins, or is
+    too short for its frames to wait for others; at irregular times they must rise at all. And the
+    last frame is shown as long as the source's. Matroska stores no decoding times, and there some
+    versions of the filter have a TB that is not of its times.
+    """
+    rising, has_ticks = "DTS", container in ("mp4", "mov")
+    if part.step is not None and has_ticks:
+        seconds = f"{part.step.numerator}/{part.step.denominator}"
+        rising = f"min(PTS\\,STARTDTS+round(N*{seconds}/TB))"
+    # pts said too: left to itself it would be the dts
+    options = [f"pts=PTS:dts=if(eq(N\\,0)\\,DTS\\,max({rising}\\,PREV_OUTDTS+1))"]
+    knows_duration = tools.number is None or tools.number >= _DURATION_SINCE
+    if part.last is not None and has_ticks and knows_duration:
+        begin, length = (f"{t.numerator}/{t.denominator}" for t in part.last)
+        options.append(
+            f"duration=if(gte(PTS*TB+{_HALF_TICK}\\,{begin})\\,round({length}/TB)\\,DURATION)"
+        )
+    return f"setts={':'.join(options)}"
 
 
 def write_listing(folder: Folder, time_base: Fraction, rate: Fraction) -> Path:
@@ -124,9 +154,7 @@ def join(
     tools: Tools,
     folder: Folder,
     part: Part,
-    *,
-    time_base: Fraction,
-    rate: Fraction,
+    stream: Stream,
     target: Path,
 ) -> None:
     """Write the result, which appears when it is whole and its frames are at their times.
@@ -135,7 +163,8 @@ def join(
         OutputError: it cannot be written; or a segment is damaged, which is removed then.
     """
     along = passengers(info, target)
-    listing = write_listing(folder, time_base, rate)
+    time_base = stream.time_base
+    listing = write_listing(folder, time_base, stream.rate)
     with atomic_output(target) as file:
         path = Path(file.name)
         words = joining_words(info, tools, listing, part, along, target, path)

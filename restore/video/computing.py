@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from restore.image_io import Picture
 from restore.padding import Padding
-from restore.upscaling import memory, upscale
+from restore.upscaling import memory, upscale_picture
 from restore.upscaling.network import Network, is_out_of_memory
 from restore.upscaling.pixels import AnyArray, from_unit, to_unit
 from restore.upscaling.progress import RunReport, Tracker
@@ -57,6 +58,7 @@ class Restorer:
         self.notes: list[str] = []
         self._last: tuple[AnyArray, AnyArray] | None = None  # a frame and its result
         self._at_once: int | None = None  # not known before the first frame
+        self._tile: TileChoice | None = None  # the same
 
     def __call__(self, frames: Iterable[AnyArray]) -> Iterator[AnyArray]:
         """The results of frames [H, W, C], in order."""
@@ -106,18 +108,39 @@ class Restorer:
 
     def _alone(self, frame: AnyArray) -> AnyArray:
         """One frame, in tiles where it does not fit."""
-        c = self.choices
-        result = upscale(
-            frame,
+        if self._tile is None:
+            self._tile = self._first_tile(frame)
+        c, colours = self.choices, 3 if frame.shape[2] > 2 else 1
+        alpha = frame[:, :, colours] if frame.shape[2] > colours else None
+        report = RunReport()
+        result = upscale_picture(
+            Picture(frame[:, :, :colours], alpha),
             self.model,
             outscale=c.outscale,
-            tile=c.tile,
+            tile=self._tile,
             tile_pad=c.tile_pad,
             tta=c.tta,
             padding=c.padding,
-            progress=lambda step: self._note(step.message),
+            report=report,
         )
-        return result
+        for note in report.notes:
+            self._note(note)
+        if report.halvings:
+            # the next frame would run out of memory again
+            self._tile = report.tile
+        if result.alpha is None:
+            return result.pixels
+        return np.concatenate([result.pixels, result.alpha[:, :, None]], axis=2)
+
+    def _first_tile(self, frame: AnyArray) -> TileChoice:
+        """The tile for all frames: memory that comes and goes must not show in a video."""
+        model, c = self.model, self.choices
+        if c.tile != "auto" or c.padding == "published":
+            return c.tile
+        height, width, channels = frame.shape
+        images = 3 if channels > model.in_channels else 1  # see Network
+        free = memory.free_bytes(model.device) // images
+        return memory.choose_tile(model, height, width, free, tile_pad=c.tile_pad)
 
     def _together(self, frames: list[AnyArray]) -> list[AnyArray]:
         """Frames of the model's own scale, each as a whole, in one call."""

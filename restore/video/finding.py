@@ -171,7 +171,12 @@ def _refuse_clashes(pairs: Sequence[tuple[Path, Path]]) -> None:
             )
         other = makers.setdefault(real, source)
         if other != source:
+            more = (
+                "or rename one of them"
+                if other.parent == source.parent
+                else "or give their common folder with -r, which keeps its tree"
+            )
             raise UsageError(
                 f"{other} and {source} would both be written to {target}; restore them in two runs "
-                "with different -o, or give their common folder with -r"
+                f"with different -o, {more}"
             )

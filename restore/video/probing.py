@@ -62,7 +62,8 @@ class VideoInfo:
     rate: Fraction  # average or nominal frames per second; 25 where nothing is said
     start: Fraction  # of the file, in seconds
     seconds: Fraction | None  # of the video stream, as far as the file says so
-    file_seconds: Fraction | None  # of the longest stream, after cuts by an edit list
+    end: Fraction | None  # of the video stream, on the file's clock
+    edited_seconds: Fraction | None  # of the longest stream, after cuts by an edit list
     frames: int | None  # the same
     fields: str  # "progressive", "unknown", or how it is interlaced
     colour: dict[
@@ -137,11 +138,12 @@ def read_facts(path: Path, facts: Facts, stream: Facts, pixels: PixelFormat) -> 
     if width < 1 or height < 1:
         raise VideoError(f"{path}: its frames are {width}x{height}; the file is damaged")
     about = facts.get("format", {})
+    has_edits = "mov" in about.get("format_name", "")
     others, left_out = _others(facts.get("streams", []), stream)
     nominal = _fraction(stream.get("avg_frame_rate", "")) or _fraction(
         stream.get("r_frame_rate", "")
     )
-    frames = stream.get("nb_frames") or _statistic(tags, "number_of_frames")
+    frames = stream.get("nb_frames")
     return VideoInfo(
         path=path,
         index=int(stream["index"]),
@@ -156,7 +158,8 @@ def read_facts(path: Path, facts: Facts, stream: Facts, pixels: PixelFormat) -> 
         rate=nominal or Fraction(25),
         start=_decimal(about.get("start_time")) or Fraction(0),
         seconds=_seconds(stream, tags, about),
-        file_seconds=_decimal(about.get("duration")),
+        end=_end(stream),
+        edited_seconds=_decimal(about.get("duration")) if has_edits else None,
         frames=int(frames) if frames and str(frames).isdigit() else None,
         fields=stream.get("field_order", "unknown"),
         colour=_colour(stream),
@@ -250,6 +253,11 @@ def _with_first_frame(info: VideoInfo, tools: Tools) -> VideoInfo:
     frames = json.loads(ask(words, f"{info.path}: cannot be read")).get("frames", [])
     sides = frames[0].get("side_data_list", []) if frames else []
     return replace(info, mastering=tuple(_light(sides)))
+
+
+def _end(stream: Facts) -> Fraction | None:
+    start, length = _decimal(stream.get("start_time")), _decimal(stream.get("duration"))
+    return None if start is None or length is None else start + length
 
 
 def _seconds(stream: Facts, tags: Facts, about: Facts) -> Fraction | None:

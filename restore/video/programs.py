@@ -176,9 +176,14 @@ class Running:
         self._reader.join()
         return status
 
+    @property
+    def kept_lines(self) -> list[str]:
+        """The last of what it complained of."""
+        return list(self._told)
+
     def last_words(self) -> str:
         """What it complained of, to put into a message; empty if of nothing."""
-        return quoted(self._name, list(self._told))
+        return quoted(self._name, self.kept_lines)
 
     @property
     def is_disk_full(self) -> bool:
@@ -189,7 +194,8 @@ class Running:
         assert self._process.stderr is not None
         with contextlib.suppress(OSError, ValueError):
             for raw in self._process.stderr:
-                line = raw.decode("utf-8", "replace").strip()
+                # its own addresses tell nobody anything
+                line = re.sub(r" @ 0x[0-9a-f]+", "", raw.decode("utf-8", "replace").strip())
                 if line:
                     self._told.append(line)
                     self.complaints += 1
@@ -232,7 +238,5 @@ def check_written(program: Running, path: str | os.PathLike[str]) -> None:
 
 def quoted(name: str, lines: Sequence[str]) -> str:
     """The end of what a program said, as the end of a sentence."""
-    # its own addresses and repeats tell nobody anything
-    cleaned = [re.sub(r" @ 0x[0-9a-f]+", "", line) for line in lines]
-    last = list(dict.fromkeys(cleaned))[-_QUOTED_LINES:]
+    last = list(dict.fromkeys(lines))[-_QUOTED_LINES:]
     return f"; {name} says: {' | '.join(last)}" if last else ""

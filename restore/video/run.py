@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -135,9 +134,7 @@ def look(
             what, grave = missing
             if grave:
                 raise VideoError(what)
-            times = FrameTimes(
-                times.time_base, times.pts, times.repeats, (*times.notes, what), times.cut_short
-            )
+            times = replace(times, notes=(*times.notes, what))
         return times
     count = len(times.pts)
     if count < (wishes.last or wishes.first):
@@ -175,10 +172,9 @@ def restore_video(
     info, report = plan.info, Report(codec=plan.encoding.codec, notes=list(plan.notes))
     all_times = stored(plan.target, settings)
     if all_times is None:
-        progress(Step("looking"))
-        all_times = look(
-            plan, wishes, tools, lambda n: progress(Step("looking", n, info.frames or 0))
-        )
+        promised = info.frames or int((info.seconds or 0) * info.rate)
+        progress(Step("looking", 0, promised))
+        all_times = look(plan, wishes, tools, lambda n: progress(Step("looking", n, promised)))
     report.notes += all_times.notes
     pts = all_times.pts[wishes.first - 1 : wishes.last]
     stream, size = _stream(plan, model, choices, all_times)
@@ -199,9 +195,8 @@ def restore_video(
             folder, plan, wishes, stream, Restorer(model, choices), tools, report, progress
         )
         progress(Step("joining", len(pts), len(pts)))
-        base, rate = stream.time_base, stream.rate
-        part = assembly.Part(pts[0] * base, pts[-1] * base + 1 / rate, whole=wishes.whole)
-        assembly.join(info, tools, folder, part, time_base=base, rate=rate, target=plan.target)
+        part = _part(plan.info, wishes, stream, pts)
+        assembly.join(info, tools, folder, part, stream, plan.target)
     remove(folder)
     return report
 
@@ -251,6 +246,18 @@ def _stream(
         mastering=info.mastering,
     )
     return stream, even_size(width, height, plan.encoding.even)
+
+
+def _part(info: VideoInfo, wishes: Wishes, stream: Stream, pts: tuple[int, ...]) -> assembly.Part:
+    """What of the source the result shows, and when."""
+    base = stream.time_base
+    start, last = pts[0] * base, pts[-1] * base
+    step = None if stream.step is None else stream.step * base
+    shown = None
+    if step is None and wishes.whole and info.end is not None and info.end > last:
+        shown = (last - info.start, info.end - last)
+    end = last + (1 / stream.rate if shown is None else shown[1])
+    return assembly.Part(start, end, wishes.whole, step, shown)
 
 
 def _make_segments(
@@ -305,9 +312,3 @@ def runs_of(numbers: list[int]) -> list[list[int]]:
         else:
             runs.append([number])
     return runs
-
-
-def result_seconds(times: FrameTimes, wishes: Wishes, rate: Fraction) -> Fraction:
-    """How long the result is shown."""
-    pts = times.pts[wishes.first - 1 : wishes.last]
-    return (pts[-1] - pts[0]) * times.time_base + 1 / rate

@@ -19,6 +19,7 @@ from restore.video.probing import VideoInfo
 from restore.video.programs import Running, Tools, ffmpeg_words, named
 
 _MOST_SECONDS_LACKING = 1  # of what a file promises, to take it for whole
+_MOST_PART_LACKING = Fraction(1, 10)  # of the frames, where only seconds are promised
 _LONGEST_NUDGE = 2  # frames that a time may lie too early, to be put right without being told
 _CUT_SHORT = re.compile("ended prematurely|truncat|partial file|unexpected end", re.IGNORECASE)
 
@@ -84,6 +85,7 @@ def scan(
                 progress(len(lines))
         status = program.finish()
         told, first, count = program.last_words(), program.first_complaint, program.complaints
+        cut_short = next((line for line in program.kept_lines if _CUT_SHORT.search(line)), "")
     times = read_listing(lines, info)
     if not times.pts:
         raise VideoError(f"{info.path}: no frame can be decoded{told}")
@@ -95,7 +97,6 @@ def scan(
     notes = list(times.notes)
     if count:
         notes.append(f"ffmpeg complained {count} times while decoding; the first: {first}")
-    cut_short = first if _CUT_SHORT.search(first) or _CUT_SHORT.search(told) else ""
     return FrameTimes(times.time_base, times.pts, times.repeats, tuple(notes), cut_short)
 
 
@@ -152,18 +153,23 @@ def missing_part(info: VideoInfo, times: FrameTimes) -> tuple[str, bool] | None:
         nothing is missing.
     """
     read, end = len(times.pts), times.seconds(-1) + 1 / info.rate
-    lacks = [Fraction(info.frames - read)] if info.frames is not None else []
-    lacks += [(info.seconds - end) * info.rate] if info.seconds is not None else []
-    if lacks and info.file_seconds is not None:
+    most = info.rate * _MOST_SECONDS_LACKING
+    if info.frames is not None:
+        lack = Fraction(info.frames - read)
+    else:
+        # the last frame may be a long one, which is nothing that lacks
+        lack = ((info.seconds or end) - end) * info.rate
+        most = max(most, read * _MOST_PART_LACKING)
+    if info.edited_seconds is not None:
         # an edit list may hide frames of the stream on purpose; then the file is no longer either
-        lacks.append((info.file_seconds - end) * info.rate)
-    lack = int(min(lacks, default=Fraction(0)))
+        lack = min(lack, (info.edited_seconds - end) * info.rate)
+    absent = int(lack)
     if times.cut_short:
         why = f"is cut short ({times.cut_short})"
-    elif lack > 1:
-        why = f"promises about {plural(lack, 'frame')} more than can be read"
+    elif absent > 1:
+        why = f"promises about {plural(absent, 'frame')} more than can be read"
     else:
         return None
-    grave = bool(times.cut_short) or lack > info.rate * _MOST_SECONDS_LACKING
+    grave = bool(times.cut_short) or absent > most
     held = f"{info.path}: {why}; {plural(read, 'frame')} ({float(end):.1f} s) can be read"
     return (f"{held}: --frames 1-{read} restores these" if grave else held), grave
