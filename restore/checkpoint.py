@@ -34,7 +34,7 @@ WRAPPERS = (
 PREFIXES = ("module.", "netG.", "net_g.", "generator.", "model.", "_orig_mod.")
 MOST_WRAPPERS = 8  # one inside the other; a mapping may even hold itself
 MOST_PREFIXES = 10  # one before the other
-_LONGEST_SETTINGS = 20_000  # characters; those of the largest network are 700
+_LONGEST_SETTINGS = 4000  # characters; those of the largest network are 700
 LONGEST_NAME = 300  # of a tensor; official ones have 100 characters at most
 MARK = "restore"  # key in the metadata of safetensors files of ours; its value is the version
 

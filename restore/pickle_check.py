@@ -80,19 +80,19 @@ def examine(source: BinaryIO | bytes) -> Program:
     """Read a pickle from a file's present position up to its end mark, or to where it goes wrong.
 
     Raises:
-        ValueError: it is none, is cut short, or has more than MOST_OPCODES.
+        ValueError: it is none, or is cut short.
     """
     machine = _Machine()
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         for number, (op, argument, _) in enumerate(pickletools.genops(file)):
-            if number > MOST_OPCODES:
-                raise ValueError(f"it has more than {MOST_OPCODES:,} steps")
             machine.step(_EFFECTS[op.code], argument)
+            if number > MOST_OPCODES:
+                machine.endless = f"it has more than {MOST_OPCODES:,} steps"
             if machine.endless:
                 break
-    except (LookupError, UnicodeError, OverflowError, MemoryError) as error:
-        raise ValueError("its steps contradict each other") from error
+    except (ValueError, LookupError, OverflowError, MemoryError) as error:
+        raise ValueError("its pickle is damaged") from error
     return Program(tuple(sorted(machine.wanted)), machine.endless)
 
 

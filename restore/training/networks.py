@@ -7,7 +7,7 @@ import difflib
 from restore.archs import ARCHS
 from restore.archs._spec import ArchConfig, ArchSpec
 from restore.constructors import IGNORED, given_and_default
-from restore.errors import UsageError
+from restore.errors import UsageError, shown
 from restore.training.options import NetworkOptions
 
 
@@ -25,14 +25,16 @@ def described(options: NetworkOptions) -> tuple[ArchSpec, ArchConfig]:
         near = difflib.get_close_matches(options.type, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UsageError(
-            f"{options.where('type')}: key 'network_g.type' is {options.type!r}; {hint}"
-            f"known: {', '.join(known)}"
+            f"{options.where('type')}: key 'network_g.type' is {shown(repr(options.type))}; "
+            f"{hint}known: {', '.join(known)}"
         )
     default = spec.config()
     values = given_and_default(spec, options.arguments)
     for name, value in values.items():
         if refusal := default.refusal(name, value):
-            raise UsageError(f"{options.where(name)}: network_g of type {spec.name}: {refusal}")
+            # a list may have thousands of values; what is expected stands at the end
+            told = refusal if len(refusal) < 400 else f"{refusal[:200]} ... {refusal[-200:]}"
+            raise UsageError(f"{options.where(name)}: network_g of type {spec.name}: {told}")
     where = f"{options.where()}: network_g of type {spec.name}"
     return spec, default.replaced(values, where, UsageError)
 

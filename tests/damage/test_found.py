@@ -246,6 +246,14 @@ def test_digits_that_are_no_number_end(tmp_path: Path) -> None:
     assert "is too long for a value of type int" in told(f"scale: {'9' * 5000}\n", tmp_path)
 
 
+def test_a_setting_of_thousands_of_values_is_told_short(tmp_path: Path) -> None:
+    text = seeds("yml")["train/swinir_small_x2"].decode()
+    message = told(text.replace("  upscale: 2", f"  upscale: [{'0,' * 5000}]"), tmp_path)
+    assert "upscale is [0, 0, 0" in message
+    assert "]; expected a whole number" in message
+    assert len(message) < 700
+
+
 def test_a_file_of_another_program_is_told_soon(tmp_path: Path) -> None:
     message = told("".join(f"other_{i}: 1\n" for i in range(9000)), tmp_path)
     assert message.count("known here") == 1
