@@ -23,6 +23,7 @@ TESTS = (
     "test_native.py",
     "test_native_gradients.py",
     "test_native_atd.py",
+    "test_conv_mlp.py",
     "test_depthwise_gelu.py",
     "test_native_similarity.py",
 )
