@@ -168,7 +168,7 @@ def _check_installed() -> None:
     missing = [name for name in ("gradio", "uvicorn", "fastapi") if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"web needs {' and '.join(missing)}, not installed here: pip install 'restore-sr[web]'"
+            f"web needs {', '.join(missing)}, not installed here: pip install 'restore-sr[web]'"
         )
 
 
