@@ -144,10 +144,7 @@ class Batch:
             outcome.notes += why
             if fmt != PICTURE_SUFFIXES.get(target.suffix.lower()):
                 target = target.with_suffix(f".{fmt}")
-                if target in self._taken:
-                    raise OutputError(
-                        f"{target}: stands for another picture's result; {why[0]}: give --ext"
-                    )
+                self._take(target, job, why[0])
         streaming.make_folder(target.parent)
         # "auto" keeps what the input was
         lossless = fmt == "webp" and job.fmt is None and settings.quality is None
@@ -161,9 +158,14 @@ class Batch:
         if settings.verify_tiles:
             outcome.agreement = verify_tiles(picture, model, settings.tile, settings.tile_pad)
 
+    def _take(self, target: Path, _: Job, why: str) -> None:
+        """Refuse a name that a result has for that reason and another's stands for."""
+        if target in self._taken:
+            raise OutputError(f"{target}: stands for another picture's result; {why}: give --ext")
+
     def _stream(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
         settings, model = self.settings, self.model
-        streaming.stream(job, outcome, model, settings, self._taken, progress)
+        streaming.stream(job, outcome, model, settings, self._take, progress)
         if job.compare and outcome.target:
             with streaming.opened(job, settings) as before, open_rows(outcome.target) as after:
                 _compare(job.compare, before, after, model, before.icc)

@@ -13,7 +13,7 @@ import torch
 from restore.atomic import writing
 from restore.commands.files import Job, TargetFormat
 from restore.commands.room import check_room
-from restore.errors import ImageError, OutputError
+from restore.errors import ImageError
 from restore.extras import has_package
 from restore.image_io import DEFAULT_MAX_PIXELS, read_picture
 from restore.image_io.exif import fit_exif, fit_xmp
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 STREAM_SHARE = 0.25  # of the free memory; a decoder, encoder or resize holds a second copy
 _IN_PARTS = ("tiff", "png", "zarr")  # formats that are written in parts
-_READ_BY_US = ("tiff", "png", "zarr")
+_NOT_VERIFIED = (
+    "--verify-tiles holds the whole picture in memory, and this one is too large for that; leave "
+    "it out"
+)
 
 
 def goes_in_parts(job: Job, settings: Settings, outscale: float) -> bool:
@@ -91,7 +94,7 @@ def stream(
     outcome: Outcome,
     model: Model,
     settings: Settings,
-    taken: set[Path],
+    take: Callable[[Path, Job, str], None],
     progress: ProgressCallback | None,
 ) -> None:
     """Restore a picture in parts.
@@ -101,7 +104,7 @@ def stream(
         outcome: is filled in.
         model: restores it.
         settings: how.
-        taken: names of all results.
+        take: is given a name other than was planned and why; raises where it is another's.
         progress: is told of tiles, and of the tiles of smaller levels.
 
     Raises:
@@ -111,14 +114,12 @@ def stream(
     outscale = float(model.scale if settings.outscale is None else settings.outscale)
     too_large = is_too_large(job.info, settings, outscale)
     if settings.verify_tiles and too_large:
-        raise ImageError(
-            f"{job.source}: --verify-tiles holds the whole picture in memory, and this one is too "
-            "large for that; leave it out"
-        )
+        raise ImageError(f"{job.source}: {_NOT_VERIFIED}")
     target, fmt = target_of(job, job.info, settings, outscale)
     if target != job.target:
-        _check_other_target(job, target, taken)
-        outcome.notes.append(f"written as {fmt}, because {job.info.fmt} is written only whole")
+        why = f"written as {fmt}, because {job.info.fmt} is written only whole"
+        take(target, job, why)
+        outcome.notes.append(why)
     with opened(job, settings) as source:
         height, width = output_size(source.height, source.width, outscale)
         outcome.before, outcome.after = (source.width, source.height), (width, height)
@@ -154,12 +155,6 @@ def check_room_for(job: Job, settings: Settings, outscale: float) -> None:
         target, fmt = target_of(job, job.info, settings, outscale)
         size = output_size(job.info.height, job.info.width, outscale)
         check_room(job, job.info, target, str(fmt), size, settings.layout)
-
-
-def _check_other_target(job: Job, target: Path, taken: set[Path]) -> None:
-    """See that a result of another name than was planned takes nobody else's."""
-    if target in taken or os.path.realpath(target) == os.path.realpath(job.source):
-        raise OutputError(f"{target}: stands for another picture or its result; give --ext")
 
 
 @contextmanager
