@@ -184,6 +184,15 @@ def test_damaged_rows_are_errors(tmp_path: Path) -> None:
         rows.read(0, 4)
 
 
+def test_a_filter_that_there_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    head = struct.pack(">IIBBBBB", 4, 2, 8, 0, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(bytes([0, 1, 2, 3, 4, 5, 1, 2, 3, 4])))
+    path.write_bytes(SIGNATURE + chunk(b"IHDR", head) + data + chunk(b"IEND", b""))
+    with PngRows(path) as rows, pytest.raises(ImageError, match="names a filter that there is not"):
+        rows.read(0, 2)
+
+
 def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:
     row = np.zeros((1, 5, 3), np.uint8)
     with (

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 STREAM_SHARE = 0.25  # of the free memory; a decoder, encoder or resize holds a second copy
 _IN_PARTS = ("tiff", "png", "zarr")  # formats that are written in parts
-_READ_BY_US = ("tiff", "png", "zarr")
+_NOT_VERIFIED = (
+    "--verify-tiles holds the whole picture in memory, and this one is too large for that; leave "
+    "it out"
+)
 
 
 def goes_in_parts(job: Job, settings: Settings, outscale: float) -> bool:
@@ -111,10 +114,7 @@ def stream(
     outscale = float(model.scale if settings.outscale is None else settings.outscale)
     too_large = is_too_large(job.info, settings, outscale)
     if settings.verify_tiles and too_large:
-        raise ImageError(
-            f"{job.source}: --verify-tiles holds the whole picture in memory, and this one is too "
-            "large for that; leave it out"
-        )
+        raise ImageError(f"{job.source}: {_NOT_VERIFIED}")
     target, fmt = target_of(job, job.info, settings, outscale)
     if target != job.target:
         take(target, job, f"{job.info.fmt} is written only whole")

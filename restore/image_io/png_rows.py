@@ -26,6 +26,7 @@ from restore.image_io.source import PathLike, decoding, opened_file
 
 _PIECE = 2**20  # bytes read from the file at once
 _BAND_BYTES = 2**24  # of filtered rows decoded at once
+_LAST_FILTER = 4  # Paeth
 # bytes of a pixel to the kind of picture whose pixels have as many: filters know nothing else
 _LIKE = {
     1: (8, png.GRAY),
@@ -130,6 +131,8 @@ class PngRows(SequentialRows):
 
     def _unfiltered(self, filtered: Array) -> Array:
         """[n, row bytes] uint8, as they were before the filters."""
+        if int(filtered[:, 0].max()) > _LAST_FILTER:
+            raise ValueError("a row names a filter that there is not")
         if not filtered[:, 0].any():
             raw = filtered[:, 1:]
         else:
