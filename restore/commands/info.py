@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -14,7 +15,7 @@ from safetensors import safe_open
 
 from restore.checkpoint import looks_like_weights
 from restore.costs import parameters_and_multiply_adds
-from restore.errors import CheckpointError, UsageError
+from restore.errors import CheckpointError, UsageError, printable
 from restore.image_io import probe
 from restore.loading import builtin_names, load, load_builtin, no_builtin, official_copy
 from restore.model import Model
@@ -51,7 +52,7 @@ def facts_of(
         path = copy
     if is_weights(str(path)):
         return _of_weights(path, arch, config)
-    if path.exists():
+    if os.path.lexists(path):
         return _of_picture(path)
     if name in builtin_names():
         return {"file": name, **_of_model(load_builtin(name, device="cpu")), **_builtin(name)}
@@ -251,10 +252,11 @@ def indented(pairs: list[tuple[str, str]]) -> list[str]:
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows of cells as lines with aligned columns; the last column is not padded."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        for row in shown
     ]
 
 

@@ -34,6 +34,7 @@ from restore.image_io.tiff_stream import TiffRows
 from restore.loading import load
 from restore.training.options import read_options
 
+ANSWERS = os.dup(1)
 SECONDS, WALL = 10.0, 300.0  # of the processor, and by the clock of a machine with other work
 MEMORY = 2**30
 LONGEST = 4000  # characters of a message; a list of settings may be long
@@ -247,14 +248,14 @@ class Worker:
 
 def tell(answer: Any) -> None:
     """A line for whoever started this."""
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    os.write(ANSWERS, json.dumps(answer).encode() + b"\n")
 
 
 def main() -> None:
     """Answer until standard input ends."""
     folder = Path(sys.argv[1]).resolve()
     os.chdir(folder)
+    os.dup2(2, 1)  # what a library prints there is noise too
     silence_decoders()
     os.fsync = lambda _: None  # type: ignore[assignment] # a disk that is waited for tells nothing
     torch.set_num_threads(1)
