@@ -28,7 +28,6 @@ from restore.errors import OutputError, RestoreError, UsageError
 if TYPE_CHECKING:
     from restore.commands.batch import Batch, Outcome
     from restore.commands.files import Job
-    from restore.commands.video import Videos
     from restore.model import Model
 
 DONE, SOME_FAILED, NOT_BEGUN, INTERRUPTED = 0, 1, 2, 130
@@ -126,59 +125,56 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _upscale(options: argparse.Namespace) -> int:
-    from restore.commands.files import Found, Naming, find_pictures, plan_jobs
-    from restore.commands.video import dry_run_videos, find_videos, plan_videos
+    from restore.commands.video import find_videos, plan_videos, show_or_run
 
     screen = Screen(options.quiet, options.verbose)
     _check_together(options)
     if not options.output:
         raise UsageError("-o is empty; a variable that was never set?")
-    output = Path(options.output)
     inputs = [*options.inputs, *options.input]
     if not inputs:
         raise UsageError('no input; give pictures, folders or quoted patterns ("photos/*.png")')
     videos = find_videos(inputs, options)
+    if not videos.split.videos:
+        return _pictures(inputs, options, screen)
     others = videos.split.others
-    found = (
-        find_pictures(others, recursive=options.recursive, output=output)
-        if others or not videos.split.videos
-        else Found()
-    )
-    results = []
-    if videos.split.videos:
-        results = plan_videos(videos, options, with_pictures=bool(found.sources))
-        output = videos.output
+    plan_videos(videos, options, screen.say, with_pictures=bool(others))
+    code = _pictures(others, options, screen, videos.split.in_folders) if others else DONE
+    if code == INTERRUPTED:
+        return code
+    batch = _batch(options, [], screen)
+    with screen:
+        try:
+            failed = show_or_run(videos, batch, screen, options)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    return SOME_FAILED if failed else code
+
+
+def _pictures(
+    inputs: Sequence[str], options: argparse.Namespace, screen: Screen, videos: int = 0
+) -> int:
+    """Restore what is no video; so many of the other files in folders are videos."""
+    from restore.commands.files import Naming, find_pictures, plan_jobs
+
+    output = Path(options.output)
+    found = find_pictures(inputs, recursive=options.recursive, output=output)
     is_folder = options.output.endswith(("/", os.sep))
     naming = Naming(output, options.suffix, options.ext, options.compare, is_folder)
     jobs, left_out = plan_jobs(found.sources, naming)
-    if found.others > videos.split.in_folders:
-        count = plural(found.others - videos.split.in_folders, "other file")
-        screen.say(f"note: {count} left out: not named like pictures")
-    for path in [*left_out, *results]:
+    if found.others > videos:
+        others = plural(found.others - videos, "other file")
+        screen.say(f"note: {others} left out: not named like pictures")
+    for path in left_out:
         screen.say(f"note: {path} is left out: it is the result of another picture here")
     batch = _batch(options, jobs, screen)
     if options.dry_run:
         from restore.commands.dry_run import dry_run_lines
 
-        show(*(dry_run_lines(batch) if jobs else []))
-        show(*(dry_run_videos(videos, batch) if videos.jobs else []))
-        problems = [*(j.problem for j in jobs), *(j.problem for j in videos.jobs)]
-        return SOME_FAILED if any(problems) else DONE
+        show(*dry_run_lines(batch))
+        return DONE if all(not job.problem for job in jobs) else SOME_FAILED
     with screen:
-        code = _run(batch, screen, output) if jobs else DONE
-        if not videos.jobs or code == INTERRUPTED:
-            return code
-        return max(code, _run_videos(videos, batch, screen, options.verbose))
-
-
-def _run_videos(videos: Videos, batch: Batch, screen: Screen, verbose: bool) -> int:
-    from restore.commands.video import run_videos
-
-    try:
-        failed, _ = run_videos(videos, batch, screen, complain, verbose)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return SOME_FAILED if failed else DONE
+        return _run(batch, screen, output)
 
 
 def _check_together(options: argparse.Namespace) -> None:
