@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from restore.batching.launch import Launch
     from restore.commands.batch import Batch
     from restore.commands.files import Job
-    from restore.commands.video import Videos
     from restore.model import Model
 
 DONE, SOME_FAILED, NOT_BEGUN, INTERRUPTED = 0, 1, 2, 130
@@ -132,44 +130,67 @@ def _dispatch(words: list[str]) -> int:
 
 def _upscale(options: argparse.Namespace) -> int:
     from restore.batching.launch import Launch
-    from restore.commands.files import Found, Naming, Plan, find_pictures, plan_jobs
-    from restore.commands.video import dry_run_videos, find_videos, leave_out, plan_videos
+    from restore.commands.video import find_videos, leave_out, plan_videos, show_or_run
 
     launch = Launch.of()
     screen = Screen(options.quiet, options.verbose, bars=launch.local_rank == 0)
     _check_together(options)
     if not options.output:
         raise UsageError("-o is empty; a variable that was never set?")
-    output = Path(options.output)
     inputs = [*options.inputs, *options.input]
     if not inputs:
         raise UsageError('no input; give pictures, folders or quoted patterns ("photos/*.png")')
+    videos = find_videos(inputs, options)
+    if is_shared(options, launch.count) and not options.dry_run:
+        leave_out(videos, screen)
+    others = videos.split.others
+    if not videos.split.videos:
+        return _pictures(others, options, screen, launch, videos.split.in_folders)
+    plan_videos(videos, options, screen.say, with_pictures=bool(others))
+    code = DONE
+    if others:
+        code = _pictures(others, options, screen, launch, videos.split.in_folders)
+    if code == INTERRUPTED:
+        return code
+    if options.report:
+        screen.say(f"note: {options.report} tells of pictures; videos are told of here alone")
+    batch = _batch(options, [], screen, launch)
+    with screen:
+        try:
+            failed = show_or_run(videos, batch, screen, options)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    return SOME_FAILED if failed else code
+
+
+def _pictures(
+    inputs: Sequence[str],
+    options: argparse.Namespace,
+    screen: Screen,
+    launch: Launch,
+    videos: int,
+) -> int:
+    """Restore what is no video; so many of the other files in folders are videos."""
+    from restore.commands.files import Naming, Plan, find_pictures, plan_jobs
+
+    output = Path(options.output)
     is_folder = options.output.endswith(("/", os.sep))
     naming = Naming(output, options.suffix, options.ext, options.compare, is_folder)
-    videos = find_videos(inputs, options)
 
     def plan() -> Plan:
-        pictures, found, results = videos.split.others, Found(), []
-        if pictures or not videos.split.videos:
-            with searching(options.quiet) as count:
-                recursive = options.recursive
-                found = find_pictures(pictures, recursive=recursive, output=output, count=count)
-        named = naming
-        if videos.split.videos:
-            results = plan_videos(videos, options, with_pictures=bool(found.sources))
-            named = replace(naming, output=videos.output)
-        jobs, left_out = plan_jobs(found.sources, named)
-        if found.others > videos.split.in_folders:
-            others = plural(found.others - videos.split.in_folders, "other file")
+        with searching(options.quiet) as count:
+            found = find_pictures(inputs, recursive=options.recursive, output=output, count=count)
+        jobs, left_out = plan_jobs(found.sources, naming)
+        if found.others > videos:
+            others = plural(found.others - videos, "other file")
             screen.say(f"note: {others} left out: not named like pictures")
-        for path in [*left_out, *results]:
-            screen.say(f"note: {path} is left out: it is the result of another one here")
+        for path in left_out:
+            screen.say(f"note: {path} is left out: it is the result of another picture here")
         return jobs
 
     if is_shared(options, launch.count) and not options.dry_run:
         from restore.commands.shared_run import run_shared
 
-        leave_out(videos, screen)
         with screen:
             batch = _batch(options, [], screen, launch)
             return run_shared(batch, screen, naming, plan, options, launch)
@@ -178,30 +199,12 @@ def _upscale(options: argparse.Namespace) -> int:
     if options.dry_run:
         from restore.commands.dry_run import dry_run_lines
 
-        show(*(dry_run_lines(batch) if jobs else []))
-        show(*(dry_run_videos(videos, batch) if videos.jobs else []))
-        problems = [*(j.problem for j in jobs), *(j.problem for j in videos.jobs)]
-        return SOME_FAILED if any(problems) else DONE
+        show(*dry_run_lines(batch))
+        return DONE if all(not job.problem for job in jobs) else SOME_FAILED
     from restore.commands.many import run_alone
 
     with screen:
-        folder = videos.output if videos.jobs else output
-        code = run_alone(batch, screen, folder, options) if jobs else DONE
-        if not videos.jobs or code == INTERRUPTED:
-            return code
-        return max(code, _run_videos(videos, batch, screen, options))
-
-
-def _run_videos(videos: Videos, batch: Batch, screen: Screen, options: argparse.Namespace) -> int:
-    from restore.commands.video import run_videos
-
-    if options.report:
-        screen.say(f"note: {options.report} tells of pictures; videos are told of here alone")
-    try:
-        failed, _ = run_videos(videos, batch, screen, complain, options.verbose)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return SOME_FAILED if failed else DONE
+        return run_alone(batch, screen, output, options)
 
 
 def _check_together(options: argparse.Namespace) -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore.commands.parsing import Parser, at_least_one, one_of, whole_number
+from restore.commands.screen import Screen, complain, show
 from restore.commands.text import duration, plural
 from restore.commands.video_bar import Bar
 from restore.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
     from restore.commands.batch import Batch
-    from restore.commands.screen import Screen
     from restore.model import Model
     from restore.video.finding import Split
     from restore.video.programs import Tools
@@ -148,11 +148,14 @@ def leave_out(videos: Videos, screen: Screen) -> None:
     videos.split.videos = []
 
 
-def plan_videos(videos: Videos, options: argparse.Namespace, *, with_pictures: bool) -> list[Path]:
+def plan_videos(
+    videos: Videos,
+    options: argparse.Namespace,
+    say: Callable[[str], None],
+    *,
+    with_pictures: bool,
+) -> None:
     """Look at the headers of all videos and settle how their results are made.
-
-    Returns:
-        Videos that are left out because they are results of the others.
 
     Raises:
         UsageError: what is asked for cannot be done.
@@ -187,16 +190,27 @@ def plan_videos(videos: Videos, options: argparse.Namespace, *, with_pictures: b
             raise
         except RestoreError as error:
             job.problem = str(error)
-    return left_out
+    for path in left_out:
+        say(f"note: {path} is left out: it is the result of another video here")
 
 
-def run_videos(
-    videos: Videos, batch: Batch, screen: Screen, complain: Callable[[str], None], verbose: bool
-) -> tuple[int, int]:
+def show_or_run(videos: Videos, batch: Batch, screen: Screen, options: argparse.Namespace) -> bool:
+    """Tell what would be done, or do it; gives whether a video fails.
+
+    Raises:
+        KeyboardInterrupt: after a line that says what is finished.
+    """
+    if options.dry_run:
+        show(*dry_run_videos(videos, batch))
+        return any(job.problem for job in videos.jobs)
+    return bool(run_videos(videos, batch, screen, options.verbose))
+
+
+def run_videos(videos: Videos, batch: Batch, screen: Screen, verbose: bool) -> int:
     """Restore them one after another.
 
     Returns:
-        How many failed, and how many there were. KeyboardInterrupt passes, after a line that says
+        How many failed. KeyboardInterrupt passes, after a line that says
         what is finished.
     """
     reasons = []
@@ -239,7 +253,7 @@ def run_videos(
         complain(f"failed, {len(reasons)} of {plural(len(videos.jobs), 'video')}:")
         for reason in reasons:
             complain(f"  {reason}")
-    return len(reasons), len(videos.jobs)
+    return len(reasons)
 
 
 def _kept(job: Job, videos: Videos) -> str:
