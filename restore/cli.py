@@ -143,13 +143,11 @@ def _upscale(options: argparse.Namespace) -> int:
     videos = find_videos(inputs, options)
     if is_shared(options, launch.count) and not options.dry_run:
         leave_out(videos, screen)
-    others = videos.split.others
+    others, passed_by = videos.split.others, videos.split.in_folders
     if not videos.split.videos:
-        return _pictures(others, options, screen, launch, videos.split.in_folders)
+        return _pictures(others, options, screen, launch, passed_by)
     plan_videos(videos, options, screen.say, with_pictures=bool(others))
-    code = DONE
-    if others:
-        code = _pictures(others, options, screen, launch, videos.split.in_folders)
+    code = _pictures(others, options, screen, launch, passed_by) if others else DONE
     if code == INTERRUPTED:
         return code
     if options.report:

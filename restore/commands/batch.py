@@ -218,11 +218,6 @@ class Batch:
             before, after = (ArraySource(p.pixels, p.alpha) for p in (picture, result))
             _compare(job.compare, before, after, self.model, picture.icc)
 
-    def _take(self, target: Path, _: Job, why: str) -> None:
-        """Refuse a name that a result has for that reason and another's stands for."""
-        if target in self._taken:
-            raise OutputError(f"{target}: stands for another picture's result; {why}: give --ext")
-
     def _stream(self, job: Job, outcome: Outcome, progress: ProgressCallback | None) -> None:
         settings, model = self.settings, self.model
         streaming.stream(job, outcome, model, settings, self._take, progress)
