@@ -311,7 +311,8 @@ def _to_full_range(samples: Array) -> Array:
     if samples.dtype == np.uint32:
         return ((samples.astype(np.uint64) * 0xFFFF + 0x7FFFFFFF) // 0xFFFFFFFF).astype(np.uint16)
     if samples.dtype.kind == "f":
-        return samples.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused as infinite, by whoever reads
+            return samples.astype(np.float32, copy=False)
     return samples
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import pickletools
 import struct
 import warnings
 import zipfile
@@ -122,9 +123,10 @@ def _with_program(data: bytes, program: bytes) -> bytes:
         named = [(n, program if n.endswith("data.pkl") else c, p) for n, c, p in entries]
         return _archive(named)
     head = io.BytesIO(data)
-    for _ in range(3):  # what stands before the program: a mark, a version, the system
-        try:
-            pickle.load(head)
+    for _before in range(3):  # what stands before the program: a mark, a version, the system
+        try:  # looked through and not loaded: it may be a hostile one already
+            for _ in pickletools.genops(head):
+                pass
         except Exception:
             return program
     return data[: head.tell()] + program + pickle.dumps([], 2)

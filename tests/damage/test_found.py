@@ -179,6 +179,14 @@ def test_twelve_bits_take_little_memory_on_the_way(tmp_path: Path) -> None:
     assert peak < 40 * height * width
 
 
+def test_numbers_beyond_what_is_kept_are_refused_without_a_warning(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    tifffile.imwrite(out, np.full((4, 4), 1e300), photometric="minisblack")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "hold NaN or infinity" in refused(out.getvalue(), tmp_path)
+
+
 @pytest.mark.parametrize("kind", [11, 12])
 def test_directories_and_resolutions_of_no_number(kind: int, tmp_path: Path) -> None:
     for value in (float("inf"), float("nan"), -1.0, 3e38, 1e-40):
