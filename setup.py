@@ -19,7 +19,7 @@ HEADERS = (
     *("restore_native", "operation_table", "parallel", "intrinsics"),
     *("normal_table", "vectors", "arithmetic", "digest", "tiles", "tokens", "attention"),
     *("places", "operations", "products", "groups", "dictionary", "depthwise", "similarity"),
-    *("attention_gradients", "conv_mlp", "exact_operations"),
+    *("attention_gradients", "conv_mlp", "gated", "correlation", "exact_operations"),
 )
 # GCC and Clang; other compilers do not know the vectors that the kernels are written with.
 # -g0: debug information names the folder that it was built in

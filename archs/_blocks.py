@@ -20,7 +20,10 @@ from restore.archs._plain import plain, plain_sequence
 from restore.kernels.dispatch import is_transformed, takes_forward_derivatives
 from restore.kernels.position_table import position_table
 from restore.kernels.precision import full_precision
-from restore.kernels.windows import Size, counted_round, relative_offsets
+from restore.kernels.windows import Size, relative_offsets
+from restore.kernels.windows import pad_to_multiple as pad_to_multiple
+from restore.kernels.windows import reflect_index as reflect_index
+from restore.kernels.windows import round_up as round_up
 
 POSITION_EPS = 1e-5  # of the norms in a `PositionMlp`
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1
@@ -242,44 +245,6 @@ def init_linear(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
-
-
-def reflect_index(length: int, padded: int, device: torch.device) -> Tensor:
-    """Where each pixel of an axis grown at its end comes from, reflecting as often as needed.
-
-    The edge pixel is not repeated: 0 1 2 grows to 0 1 2 1 0 1 ...; one pixel is repeated.
-    """
-    period = torch.sym_max(2 * (length - 1), 1)
-    at = counted_round(padded, period, device)
-    return torch.minimum(at, period - at)
-
-
-def round_up(length: int, unit: int) -> int:
-    """The smallest multiple of `unit` that is not below `length`."""
-    # not -(-length // unit): in an exported graph whole numbers are divided towards zero
-    return (length + unit - 1) // unit * unit
-
-
-def surely_equal(one: int, other: int) -> bool:
-    """Whether two sizes are the same; while `torch.export` leaves them open, whether they must be.
-
-    A comparison would otherwise hold the export to sizes for which it comes out as for one.
-    """
-    if isinstance(one, int) and isinstance(other, int):
-        return one == other
-    from torch.fx.experimental.symbolic_shapes import statically_known_true
-
-    return statically_known_true(one == other)
-
-
-def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
-    """Grow [B, H, W, C] at the bottom and right by reflection to multiples of two numbers."""
-    for dim, unit in ((1, multiple[0]), (2, multiple[1])):
-        length = x.shape[dim]
-        padded = round_up(length, unit)
-        if not surely_equal(padded, length):
-            x = x.index_select(dim, reflect_index(length, padded, x.device))
-    return x
 
 
 class IgnoresDerived(nn.Module):

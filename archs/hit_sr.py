@@ -18,22 +18,13 @@ import math
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from restore.archs._blocks import (
-    PositionMlp,
-    Remembered,
-    on_map,
-    pad_to_multiple,
-    pointwise,
-    position_tensors,
-)
-from restore.archs._branches import DropPath, Mlp, hidden_features
+from restore.archs._branches import DropPath, Mlp, drops, hidden_features
 from restore.archs._conv_mlp import ConvMlp
-from restore.archs._ngram import BIGRAM, NgramPartition
-from restore.archs._plain import plain, plain_sequence
+from restore.archs._correlation import Correlation as Correlation
+from restore.archs._ngram import BIGRAM
+from restore.archs._plain import plain
 from restore.archs._skeleton import (
     BLOCK,
     ResidualConfig,
@@ -53,10 +44,8 @@ from restore.archs._spec import (
     shape_of,
 )
 from restore.archs._swin import stored_rectangle_index
-from restore.kernels.channel_correlation import channel_correlation
-from restore.kernels.reference import correlate
-from restore.kernels.self_correlation import self_correlation
-from restore.kernels.windows import Size
+from restore.kernels.norm_residual import norm_residual
+from restore.kernels.windows import Size, pad_to_multiple
 
 LARGEST_WINDOW = 1024  # pixels; the largest official one has 64
 
@@ -112,111 +101,6 @@ class HiTConfig(ResidualConfig):
         return [(max(h // rows, 1), max(w // cols, 1)) for h, w in self.windows]
 
 
-class GatedProjection(nn.Module):
-    """A convolution branch times a linear one: [B, H, W, C] to queries and values [B, H, W, C]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        narrow = dim // 5
-        self.conv = nn.Sequential(
-            nn.Conv2d(dim, narrow, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(narrow, narrow, 3, 1, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(narrow, dim, 1),
-        )
-        self.linear = nn.Conv2d(dim, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]."""
-        return self._convolve(x) * pointwise(self.linear, x)
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        kinds = (nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.LeakyReLU, nn.Conv2d)
-        if not plain_sequence(self.conv, *kinds):
-            return on_map(self.conv, x)
-        squeeze, activate, conv, _, widen = self.conv
-        y = on_map(conv, activate(pointwise(squeeze, x)))
-        return pointwise(widen, activate(y))
-
-
-class Correlation(nn.Module):
-    """Spatial and channel self-correlation in windows: [B, H, W, C] to [B, H, W, C]."""
-
-    def __init__(
-        self, config: HiTConfig, window_size: Size, reduction: Size, heads: int, ngram: bool
-    ) -> None:
-        super().__init__()
-        dim = config.embed_dim
-        self.window_size = window_size
-        self.reduction = reduction
-        self.num_heads = heads
-        self.qv = GatedProjection(dim)
-        self.ngram_window_partition = NgramPartition(dim, window_size, heads) if ngram else None
-        self.spatial_linear = nn.Linear(reduction[0] * reduction[1], 1)
-        self.pos = PositionMlp(dim // 16, heads)
-        self._table = Remembered()
-        self._bias = Remembered(in_exports=False)  # 18 times as large as its table
-        self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(config.drop_rate)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] to [B, H, W, C]; H and W are multiples of the window."""
-        qv = self.qv(x)
-        if self.ngram_window_partition is not None:
-            qv = self.ngram_window_partition(qv)
-        bias = self._bias.get(position_tensors(self.pos), self.window_size, self.position_bias)
-        if plain(nn.Linear, self.spatial_linear):
-            y = self_correlation(
-                qv,
-                self.spatial_linear.weight,
-                self.spatial_linear.bias,
-                bias,
-                self.window_size,
-                reduction=self.reduction,
-                num_heads=self.num_heads,
-            )
-        else:
-            spatial = correlate(qv, self._reduce, bias, self.window_size)
-            y = torch.cat([spatial, channel_correlation(qv, self.window_size)], dim=-1)
-        return cast(Tensor, self.proj_drop(self.proj(y)))
-
-    def _reduce(self, v: Tensor) -> Tensor:
-        """[n, N, C / 2] to [n, M, C / 2]: the values of each block to one."""
-        (wh, ww), (rh, rw) = self.window_size, self.reduction
-        v = v.unflatten(1, (wh // rh, rh, ww // rw, rw)).permute(0, 1, 3, 5, 2, 4).flatten(4)
-        reduced: Tensor = self.spatial_linear(v)  # [n, wh / rh, ww / rw, C / 2, 1]
-        return reduced.squeeze(-1).flatten(1, 2)
-
-    def position_bias(self) -> Tensor:
-        """[heads, N, M]: the mean bias of each pixel to the pixels of each block.
-
-        The mean over a block is taken on the table of offsets, not on all pairs of pixels.
-        """
-        (wh, ww), (rh, rw) = self.window_size, self.reduction
-        table = self._table.get(position_tensors(self.pos), self.window_size, self._mean_table)
-        device = table.device
-        rows = _first_offset(wh, rh, device)  # [wh, wh / rh]
-        cols = _first_offset(ww, rw, device)  # [ww, ww / rw]
-        # an axis at a time: an index of both would be twice as large as the bias, in exports too
-        bias = table.index_select(1, rows.flatten()).index_select(2, cols.flatten())
-        bias = bias.unflatten(2, cols.shape).unflatten(1, rows.shape)
-        return cast(Tensor, bias.transpose(2, 3).flatten(3).flatten(1, 2))
-
-    def _mean_table(self) -> Tensor:
-        """[heads, 2 wh - rh, 2 ww - rw]: the mean bias of each offset and those of a block on."""
-        rows, cols = self.window_size
-        table = self.pos(self.window_size).view(2 * rows - 1, 2 * cols - 1, -1)
-        return F.avg_pool2d(table.permute(2, 0, 1), self.reduction, stride=1)
-
-
-def _first_offset(window: int, block: int, device: torch.device) -> Tensor:
-    """[window, window / block]: where the offsets from a pixel to a block's pixels begin."""
-    pixel = torch.arange(window, device=device)
-    start = torch.arange(0, window, block, device=device)
-    return pixel[:, None] - start[None, :] + window - block
-
-
 class HiTBlock(nn.Module):
     """Correlation, then an MLP, each added behind its norm: [B, H, W, C] to [B, H, W, C]."""
 
@@ -229,7 +113,7 @@ class HiTBlock(nn.Module):
         ngram = name == "HiT_SNG"
         # a window needs a neighbour for its context
         self.multiple = (2 * window[0], 2 * window[1]) if ngram else window
-        self.correlation = Correlation(config, window, reduction, heads, ngram)
+        self.correlation = Correlation(dim, window, reduction, heads, ngram, config.drop_rate)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.drop_path = DropPath(drop_path)
@@ -238,11 +122,26 @@ class HiTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] to [B, H, W, C]."""
+        x = self._correlated(x)
+        return self._add(x, self.norm2, self.mlp(x))
+
+    def _add(self, x: Tensor, norm: nn.LayerNorm, y: Tensor) -> Tensor:
+        """x + drop_path(norm(y))."""
+        if drops(self.drop_path) or not plain(nn.LayerNorm, norm):
+            return x + cast(Tensor, self.drop_path(norm(y)))
+        return norm_residual(y, norm.weight, norm.bias, x, norm.eps)
+
+    def _correlated(self, x: Tensor) -> Tensor:
         h, w = x.shape[1:3]
-        y = self.correlation(pad_to_multiple(x, self.multiple))[:, :h, :w]
-        x = x + self.drop_path(self.norm1(y))
-        out: Tensor = x + self.drop_path(self.norm2(self.mlp(x)))
-        return out
+        if plain(Correlation, self.correlation):
+            qv = self.correlation.project(x, self.multiple)
+            fused = None if drops(self.drop_path) else self.correlation.add_to(x, qv, self.norm1)
+            if fused is not None:
+                return fused
+            y = self.correlation.correlate(qv)
+        else:
+            y = self.correlation(pad_to_multiple(x, self.multiple))
+        return self._add(x, self.norm1, y[:, :h, :w])
 
 
 class HiT(SwinSkeleton):

@@ -139,6 +139,8 @@ class Tokens(Structure):
         ("normalise", c_int64),
         ("gelu", c_int64),
         ("eps", c_float),
+        ("norm_weight", c_void_p),
+        ("norm_bias", c_void_p),
     )
 
 
@@ -209,6 +211,60 @@ class Depthwise(Structure):
         ("kernel_height", c_int64),
         ("kernel_width", c_int64),
         ("residual", c_int64),
+    )
+
+
+class Gated(Structure):
+    """A call of `restore_gated`."""
+
+    _fields_ = (
+        ("x", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("grown_height", c_int64),
+        ("grown_width", c_int64),
+        ("channels", c_int64),
+        ("squeeze", Linear),
+        ("convolution", Linear),
+        ("widen", Linear),
+        ("linear", Linear),
+        ("slope", c_float),
+        ("next_slope", c_float),
+        ("squeezed", c_void_p),
+        ("plane", c_int64),
+    )
+
+
+class Correlation(Structure):
+    """A call of `restore_correlation`."""
+
+    _fields_ = (
+        ("qv", Map),
+        ("residual", Map),
+        ("out", Map),
+        ("images", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("down", c_int64),
+        ("across", c_int64),
+        ("channels", c_int64),
+        ("heads", c_int64),
+        ("grid", Grid),
+        ("block_rows", c_int64),
+        ("block_columns", c_int64),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("position", c_void_p),
+        ("position_stride", c_int64),
+        ("block_at", c_void_p),
+        ("proj", Linear),
+        ("norm_weight", c_void_p),
+        ("norm_bias", c_void_p),
+        ("eps", c_float),
+        ("parts", c_int64),
+        ("sums", c_void_p),
     )
 
 

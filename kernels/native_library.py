@@ -19,8 +19,10 @@ from restore.kernels.native_calls import (
     AttentionGradients,
     Branch,
     ConvMlp,
+    Correlation,
     Depthwise,
     Dictionary,
+    Gated,
     Groups,
     Refinement,
     Similarity,
@@ -28,7 +30,7 @@ from restore.kernels.native_calls import (
 )
 from restore.kernels.precision import autocast_dtype
 
-ABI = 8  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
+ABI = 9  # RESTORE_ABI of native/restore_native.h, whose structures are in native_calls
 FILE = FilePath(__file__).with_name("_native.so")  # so named on every platform
 ISAS = ("portable", "AVX2", "AVX-512")
 BFLOAT16 = len(ISAS)  # AVX-512 with products in bfloat16
@@ -128,6 +130,8 @@ def _declare(functions: ctypes.CDLL) -> None:
         "restore_branch": [c_int64, POINTER(Branch), c_int64],
         "restore_attention": [c_int64, POINTER(Attention), c_int64],
         "restore_tokens": [c_int64, POINTER(Tokens), c_int64],
+        "restore_gated": [c_int64, POINTER(Gated), c_int64],
+        "restore_correlation": [c_int64, POINTER(Correlation), c_int64],
         "restore_groups": [c_int64, POINTER(Groups), c_int64],
         "restore_dictionary": [c_int64, POINTER(Dictionary), c_int64],
         "restore_refinement": [c_int64, POINTER(Refinement), c_int64],

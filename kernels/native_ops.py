@@ -273,6 +273,40 @@ def linear_residual(y: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -
     return _tokens(library_for(y), y, layer, 0.0, False, None, x)
 
 
+def norm_residual(
+    y: Tensor, norm_weight: Tensor, norm_bias: Tensor | None, x: Tensor, eps: float
+) -> Tensor:
+    """See `norm_residual.norm_residual`."""
+    lib = library_for(y)
+    weight, bias = kept(("norm",), (norm_weight, norm_bias), _norm, norm_weight, norm_bias)
+    out = y.new_empty(y.shape, dtype=torch.promote_types(y.dtype, x.dtype))
+    tokens, added = _flat(y), _flat(x.to(out.dtype))
+    c = y.shape[-1]
+    argument = native_calls.Tokens(
+        *(tokens.data_ptr(), added.data_ptr(), out.data_ptr()),
+        *tokens.shape,
+        *(tokens.stride(0), added.stride(0), c),
+        tokens.dtype == torch.bfloat16,
+        out.dtype == torch.bfloat16,
+        native_calls.Linear(0, 0, c, c, 0),
+        native_calls.Linear(),
+        True,
+        False,
+        eps,
+        weight.data_ptr(),
+        bias.data_ptr(),
+    )
+    if out.numel():
+        lib.run("restore_tokens", argument)
+    return out
+
+
+def _norm(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Copies in float32, adjacent."""
+    bias = torch.zeros_like(weight) if bias is None else bias
+    return weight.detach().float().clone(), bias.detach().float().clone()
+
+
 def _tokens(
     lib: Library,
     x: Tensor,

@@ -70,6 +70,13 @@ def layout(window_size: Size, shift: Size) -> Layout:
 
 
 @functools.lru_cache(64)
+def row_by_row(window_size: Size) -> Grid:
+    """Windows without a shift whose pixels are counted row by row."""
+    y, x = _pairs(*window_size)
+    return Grid(y.int(), x.int(), window_size)
+
+
+@functools.lru_cache(64)
 def permuted_layout(window_size: Size, shift: Size) -> Layout:
     """Windows whose pixels attend to cells of 2 x 2 pixels, of a map of cells that is rolled."""
     wh, ww = window_size

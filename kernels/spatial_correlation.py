@@ -114,6 +114,25 @@ def check(
     num_heads: int,
 ) -> None:
     """Refuse what does not fit together (ValueError), in the name of `op`."""
+    check_blocks(op, qv, weight, bias, window_size, reduction, num_heads)
+    (wh, ww), (rh, rw) = window_size, reduction
+    expected = (num_heads, wh * ww, wh * ww // (rh * rw))
+    if tuple(position_bias.shape) != expected:
+        raise ValueError(
+            f"{op}: position_bias is {tuple(position_bias.shape)}; expected {expected}"
+        )
+
+
+def check_blocks(
+    op: str,
+    qv: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    window_size: Size,
+    reduction: Size,
+    num_heads: int,
+) -> None:
+    """The same but for the position bias."""
     if qv.dim() != 4 or qv.shape[-1] % 2:
         raise ValueError(f"{op}: qv is {tuple(qv.shape)}; expected [B, H, W, C] with an even C")
     _, h, w, c = qv.shape
@@ -128,8 +147,3 @@ def check(
             raise ValueError(
                 f"{op}: {name} has {given.numel()} entries; reduction {reduction} needs {entries}"
             )
-    expected = (num_heads, wh * ww, wh * ww // (rh * rw))
-    if tuple(position_bias.shape) != expected:
-        raise ValueError(
-            f"{op}: position_bias is {tuple(position_bias.shape)}; expected {expected}"
-        )

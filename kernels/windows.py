@@ -277,3 +277,48 @@ def _kinds(length: int, window: int, shift: int) -> list[tuple[slice, int]]:
     if not shift or not cut:
         return [(slice(0, length), shift)]
     return [(slice(0, cut), 0), (slice(cut, length), shift)]
+
+
+def reflect_index(length: int, padded: int, device: torch.device) -> Tensor:
+    """Where each pixel of an axis grown at its end comes from, reflecting as often as needed.
+
+    The edge pixel is not repeated: 0 1 2 grows to 0 1 2 1 0 1 ...; one pixel is repeated.
+    """
+    period = torch.sym_max(2 * (length - 1), 1)
+    at = counted_round(padded, period, device)
+    return torch.minimum(at, period - at)
+
+
+def round_up(length: int, unit: int) -> int:
+    """The smallest multiple of `unit` that is not below `length`."""
+    # not -(-length // unit): in an exported graph whole numbers are divided towards zero
+    return (length + unit - 1) // unit * unit
+
+
+def surely_equal(one: int, other: int) -> bool:
+    """Whether two sizes are the same; while `torch.export` leaves them open, whether they must be.
+
+    A comparison would otherwise hold the export to sizes for which it comes out as for one.
+    """
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(one == other)
+
+
+def pad_to_multiple(x: Tensor, multiple: tuple[int, int]) -> Tensor:
+    """Grow [B, H, W, C] at the bottom and right by reflection to multiples of two numbers."""
+    for dim, unit in ((1, multiple[0]), (2, multiple[1])):
+        length = x.shape[dim]
+        padded = round_up(length, unit)
+        if not surely_equal(padded, length):
+            x = x.index_select(dim, reflect_index(length, padded, x.device))
+    return x
+
+
+def block_offset(window: int, block: int, device: torch.device) -> Tensor:
+    """[window, window / block]: where the offsets from a pixel to a block's pixels begin."""
+    pixel = torch.arange(window, device=device)
+    start = torch.arange(0, window, block, device=device)
+    return pixel[:, None] - start[None, :] + window - block

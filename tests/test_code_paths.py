@@ -37,8 +37,10 @@ def test_the_reason_why_no_faster_code_runs(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(dispatch, "HAS_TRITON", installed)
         native = "not native, the native library is not built"
         paths = code_paths(CPU)
-        assert paths.pop("depthwise_gelu") == f"torch ({native})"
-        assert paths.pop("window_block") == f"reference ({native})"
+        for op in ("depthwise_gelu", "gated_projection", "norm_residual"):
+            assert paths.pop(op) == f"torch ({native})"
+        for op in ("window_block", "correlation_branch", "conv_mlp"):
+            assert paths.pop(op) == f"reference ({native})"
         assert set(paths.values()) == {
             f"torch (not triton, {why})",
             f"torch (not triton, {why}; {native})",
@@ -65,8 +67,10 @@ def test_dtypes_that_differ_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(dispatch, "AUTO", ("triton", "torch"))
     paths = code_paths(CPU)
     products = {paths.pop(op) for op in ("norm_linear", "linear_residual", "mlp")}
-    assert paths.pop("depthwise_gelu") == "torch"
-    assert paths.pop("window_block") == "reference"
+    for op in ("depthwise_gelu", "gated_projection", "norm_residual"):
+        assert paths.pop(op) == "torch"
+    for op in ("window_block", "correlation_branch", "conv_mlp"):
+        assert paths.pop(op) == "reference"
     assert set(paths.values()) == {"triton"}
     assert products == {
         "float32: torch (not triton, cuBLAS is the faster one in full float32 precision); "

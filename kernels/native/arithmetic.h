@@ -63,6 +63,7 @@ INLINE Half rounded(float value) {
 
 INLINE void put(Half *to, float number) { *to = rounded(number); }
 
+INLINE Vector add_product(Vector sum, Vector a, Vector b) { return sum + a * b; }
 INLINE Vector add_product(Vector sum, Units a, Units b) {
     return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }

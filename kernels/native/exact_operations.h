@@ -3,15 +3,18 @@
 
 #include "operations.h"
 #include "attention_gradients.h"
+#include "correlation.h"
 #include "depthwise.h"
 #include "dictionary.h"
+#include "gated.h"
 #include "groups.h"
 #include "similarity.h"
 
 namespace restore_native {
 static const Operations operations{
     ISA::PANEL, ISA::pack, ISA::digest, ISA::branch, ISA::attention,
-    ISA::tokens, ISA::conv_mlp, ISA::groups, ISA::dictionary, ISA::refinement, ISA::depthwise,
+    ISA::tokens, ISA::gated, ISA::correlation, ISA::conv_mlp,
+    ISA::groups, ISA::dictionary, ISA::refinement, ISA::depthwise,
     ISA::attention_gradients,
     ISA::similarity,
 };

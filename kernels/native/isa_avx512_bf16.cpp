@@ -19,11 +19,14 @@
 #define BFLOAT16
 #define ISA avx512_bf16
 #include "operations.h"
+#include "correlation.h"
+#include "gated.h"
 
 namespace restore_native {
 static const Operations operations{avx512_bf16::PANEL,  avx512_bf16::pack,
                                    avx512_bf16::digest, avx512_bf16::branch,
                                    avx512_bf16::attention, avx512_bf16::tokens,
+                                   avx512_bf16::gated, avx512_bf16::correlation,
                                    avx512_bf16::conv_mlp};
 const Operations *const AVX512_BF16 = &operations;
 }  // namespace restore_native

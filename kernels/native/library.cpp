@@ -66,6 +66,14 @@ int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads) 
     return operations_of(isa)->tokens(call, threads);
 }
 
+int64_t restore_gated(int64_t isa, const RestoreGated *call, int64_t threads) {
+    return operations_of(isa)->gated(call, threads);
+}
+
+int64_t restore_correlation(int64_t isa, const RestoreCorrelation *call, int64_t threads) {
+    return operations_of(isa)->correlation(call, threads);
+}
+
 int64_t restore_conv_mlp(int64_t isa, const RestoreConvMlp *call, int64_t threads) {
     return operations_of(isa)->conv_mlp(call, threads);
 }

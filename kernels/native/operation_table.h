@@ -18,6 +18,8 @@ struct Operations {
     int64_t (*branch)(const RestoreBranch *, int64_t);
     int64_t (*attention)(const RestoreAttention *, int64_t);
     int64_t (*tokens)(const RestoreTokens *, int64_t);
+    int64_t (*gated)(const RestoreGated *, int64_t);
+    int64_t (*correlation)(const RestoreCorrelation *, int64_t);
     int64_t (*conv_mlp)(const RestoreConvMlp *, int64_t);
     // these compute in float32, so sets of bfloat16 have none
     int64_t (*groups)(const RestoreGroups *, int64_t) = nullptr;

@@ -313,7 +313,8 @@ struct TokensWork {
         static_cast<const TokensWork *>(self)->run(item * PANEL, scratch);
     }
 
-    // y = [W2] [gelu] (W1 [normalised] x + b1) [+ b2] [+ residual], for the tokens of a panel
+    // y = [W2] [gelu] (W1 [normalised] x + b1) [+ b2] [+ residual], for the tokens of a panel; or
+    // y = norm of x [+ residual]
     void run(int64_t token, float *scratch) const {
         const RestoreTokens &c = *call;
         const Panel x{scratch, PANEL};
@@ -321,6 +322,10 @@ struct TokensWork {
         if (c.x_half) take<Value>(token, x);
         else take<float>(token, x);
         if (c.normalise) normalise(x, c.channels, c.eps, x);
+        if (!c.first.packed) {
+            scale_and_shift(x, c.channels, c.norm_weight, c.norm_bias);
+            return c.out_half ? give<Value>(token, x) : give<float>(token, x);
+        }
         const Terms terms = as_terms(x, c.channels);
         Panel y = hidden;
         if (!c.second.packed) {

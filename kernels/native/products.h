@@ -67,6 +67,8 @@ struct Added : Alone {  // to what is there; for at most MOST_TERMS
     }
 };
 
+#if !defined(BFLOAT16)
+
 // Weights of `rows` keys for the queries of a panel: 2^(key . query - the largest), at most 1.
 // `factor` becomes what they have to be multiplied by to add up to 1.
 static void weigh(Scalars keys, int64_t rows, Panel queries, int64_t depth, Panel weights,
@@ -85,5 +87,7 @@ static void scale_rows(Panel x, int64_t rows, const Vector *factor) {
             store(at, load(at) * factor[half]);
         }
 }
+
+#endif
 
 }  // namespace ISA

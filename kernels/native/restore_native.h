@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised with every change of what follows, so that a stale build is refused, not misread. */
-#define RESTORE_ABI 8
+#define RESTORE_ABI 9
 
 /* Hidden channels that `restore_conv_mlp` convolves before they are narrowed. */
 #define RESTORE_BLOCK 256
@@ -106,9 +106,11 @@ typedef struct {
     int64_t count, channels;
     int64_t x_stride, residual_stride, out_stride;
     int64_t x_half, out_half;    /* whether numbers are bfloat16; those of residual as of out */
-    RestoreLinear first, second; /* second.packed may be NULL */
+    RestoreLinear first, second; /* second.packed may be NULL; first.packed too, where there is but
+                                    a norm: then its outputs are the channels */
     int64_t normalise, gelu;     /* gelu: behind the first layer */
     float eps;
+    const float *norm_weight, *norm_bias; /* [channels], without a layer */
 } RestoreTokens;
 
 /* Attention inside groups of `size` tokens each, which follow each other in `order`. The row of
@@ -156,6 +158,46 @@ typedef struct {
     int64_t residual;            /* whether x is added */
 } RestoreDepthwise;
 
+/* widen leaky(convolution leaky(squeeze x)) times linear x, elementwise, where x is a map grown at
+   its bottom and right by reflection, as often as needed, and the convolution one of 3 x 3. */
+typedef struct {
+    RestoreMap x, out;           /* [images, height, width, squeeze.inputs] and
+                                    [images, grown_height, grown_width, widen.outputs] */
+    int64_t images, height, width;
+    int64_t grown_height, grown_width; /* at least height and width */
+    int64_t channels;            /* of x */
+    RestoreLinear squeeze, convolution, widen, linear; /* convolution: inputs are those of nine
+                                    pixels, row by row, of each all that squeeze gives; with bfloat16
+                                    filled up by weights of 0 to an even number */
+    float slope, next_slope;     /* of the two leaky ReLUs, below 0 */
+    float *squeezed;             /* memory: [images, squeeze.outputs, plane] */
+    int64_t plane;               /* at least (grown_height + 2)(grown_width + 1) + 64 */
+} RestoreGated;
+
+/* Correlation of the pixels of windows with reduced values and of channels with channels, a linear
+   layer, a norm and the residual; see `correlation_branch`. */
+typedef struct {
+    RestoreMap qv, residual, out; /* qv [images, windows down * rows, windows across * columns,
+                                    channels]; the others [images, height, width, channels] */
+    int64_t images, height, width; /* inside of qv's */
+    int64_t down, across;        /* windows */
+    int64_t channels, heads;     /* heads divide half of the channels */
+    RestoreGrid grid;            /* row by row, without a shift, halo or labels */
+    int64_t block_rows, block_columns; /* of the pixels that one reduced value stands for */
+    const float *weight;         /* [block_rows * block_columns] */
+    const float *bias;           /* [1] */
+    const float *position;       /* [heads, position_stride], behind it memory for a panel */
+    int64_t position_stride;
+    const int32_t *block_at;     /* [blocks]: what is added to the correlation of block m and pixel a
+                                    is position[block_at[m] + a] */
+    RestoreLinear proj;
+    const float *norm_weight, *norm_bias; /* [channels] */
+    float eps;
+    int64_t parts;               /* in which a window is added up: divides its rows of blocks */
+    float *sums;                 /* memory: [images * down * across, parts * channels + blocks,
+                                    channels / 2 padded to a panel] */
+} RestoreCorrelation;
+
 /* An MLP with a convolution of each hidden channel in its middle:
    out = narrow(z) + residual, z = gelu(convolution of h) [+ h], h = gelu(widen(normalised x)). */
 typedef struct {
@@ -198,6 +240,9 @@ RESTORE_API uint64_t restore_digest(
 RESTORE_API int64_t restore_branch(int64_t isa, const RestoreBranch *call, int64_t threads);
 RESTORE_API int64_t restore_attention(int64_t isa, const RestoreAttention *call, int64_t threads);
 RESTORE_API int64_t restore_tokens(int64_t isa, const RestoreTokens *call, int64_t threads);
+RESTORE_API int64_t restore_gated(int64_t isa, const RestoreGated *call, int64_t threads);
+RESTORE_API int64_t restore_correlation(
+    int64_t isa, const RestoreCorrelation *call, int64_t threads);
 RESTORE_API int64_t restore_conv_mlp(int64_t isa, const RestoreConvMlp *call, int64_t threads);
 /* These compute in float32, whatever the set. */
 RESTORE_API int64_t restore_groups(int64_t isa, const RestoreGroups *call, int64_t threads);

@@ -37,14 +37,24 @@ struct Adjacent {  // the scalars of one step lie side by side, `stride` from th
     int64_t step() const { return stride; }
 };
 
-// sums[i] += scalars[i][k] * vectors[k] over k < depth, in terms of the products
-template <int ROWS>
-INLINE void accumulate(Vector (&sums)[ROWS][ACROSS], const Unit *scalars, Adjacent layout,
-                       const Unit *vectors, int64_t vector_stride, int64_t depth) {
-    for (int64_t k = 0; k < units_of(depth); ++k) {
-        const Units v0 = load(vectors), v1 = load(vectors + LANES);
+struct InUnits {
+    typedef Unit Number;
+    static INLINE int64_t steps(int64_t depth) { return units_of(depth); }
+};
+
+struct InFloats {
+    typedef float Number;
+    static INLINE int64_t steps(int64_t depth) { return depth; }
+};
+
+template <typename Kind, int ROWS>
+INLINE void accumulate_in(Vector (&sums)[ROWS][ACROSS], const typename Kind::Number *scalars,
+                          Adjacent layout, const typename Kind::Number *vectors,
+                          int64_t vector_stride, int64_t depth) {
+    for (int64_t k = 0; k < Kind::steps(depth); ++k) {
+        const auto v0 = load(vectors), v1 = load(vectors + LANES);
         UNROLL for (int i = 0; i < ROWS; ++i) {
-            const Units s = splat(scalars[i]);
+            const auto s = splat(scalars[i]);
             sums[i][0] = add_product(sums[i][0], s, v0);
             sums[i][1] = add_product(sums[i][1], s, v1);
         }
@@ -52,6 +62,21 @@ INLINE void accumulate(Vector (&sums)[ROWS][ACROSS], const Unit *scalars, Adjace
         vectors += vector_stride;
     }
 }
+
+// sums[i] += scalars[i][k] * vectors[k] over k < depth, in terms of the products
+template <int ROWS>
+INLINE void accumulate(Vector (&sums)[ROWS][ACROSS], const Unit *scalars, Adjacent layout,
+                       const Unit *vectors, int64_t vector_stride, int64_t depth) {
+    accumulate_in<InUnits>(sums, scalars, layout, vectors, vector_stride, depth);
+}
+
+#if defined(BFLOAT16)
+template <int ROWS>
+INLINE void accumulate(Vector (&sums)[ROWS][ACROSS], const float *scalars, Adjacent layout,
+                       const float *vectors, int64_t vector_stride, int64_t depth) {
+    accumulate_in<InFloats>(sums, scalars, layout, vectors, vector_stride, depth);
+}
+#endif
 
 template <int ROWS>
 INLINE void accumulate(Vector (&sums)[ROWS][ACROSS], const Value *scalars, AcrossRows layout,

@@ -115,4 +115,13 @@ static void normalise(Panel x, int64_t channels, float eps, Panel to) {
     }
 }
 
+// What a norm does behind `normalise` where no layer follows whose weights could hold it.
+static void scale_and_shift(Panel x, int64_t channels, const float *weight, const float *bias) {
+    for (int64_t i = 0; i < channels; ++i)
+        for (int64_t half = 0; half < PANEL; half += LANES) {
+            float *const at = x.data + i * x.stride + half;
+            store(at, load(at) * weight[i] + bias[i]);
+        }
+}
+
 }  // namespace ISA

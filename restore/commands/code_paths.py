@@ -10,11 +10,15 @@ from torch import Tensor
 from restore.kernels import (
     category_attention,
     channel_correlation,
+    conv_mlp,
+    correlation_branch,
     depthwise_gelu,
     dictionary_attention,
+    gated_projection,
     linear_residual,
     mlp,
     norm_linear,
+    norm_residual,
     overlapping_attention,
     permuted_attention,
     position_table,
@@ -67,6 +71,8 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
     x, weight = empty(1, 8, 8, 12), empty(12, 12)
     qkv, tokens, similarity = empty(1, 8, 8, 3, 12), empty(1, 64, 36), empty(1, 64, 16)
     branch = BranchWeights(empty(36, 12), None, empty(225, 2), weight, None)
+    layers = mlp.MlpLayers(None, None, weight, None, weight, None)
+    hidden = conv_mlp.ConvMlpLayers(layers, empty(12, 1, 3, 3), None)
     linear = norm_linear.refusals_of_auto(norm_linear.refusals(x, weight), x)
     residual = norm_linear.refusals_of_auto(linear_residual.refusals(x, weight, x), x)
     return {
@@ -82,6 +88,10 @@ def _refusals(device: torch.device) -> dict[str, Mapping[Path, str | None]]:
         linear_residual.OP: with_native(residual, x),
         mlp.OP: with_native(linear, x),
         depthwise_gelu.OP: depthwise_gelu.refusals(x, empty(12, 1, 3, 3)),
+        conv_mlp.OP: conv_mlp.refusals(x, hidden, None),
+        gated_projection.OP: gated_projection.refusals(x),
+        correlation_branch.OP: correlation_branch.refusals(x),
+        norm_residual.OP: norm_residual.refusals(x),
         self_correlation.OP: self_correlation.refusals(x),
         spatial_correlation.OP: spatial_correlation.refusals(x),
         position_table.OP: position_table.refusals([weight], (8, 8)),

@@ -43,6 +43,8 @@ OPS = (
     "window_attention",
     "window_attention_branch",
 )
+# those that have a fast path on CPUs alone
+ON_CPUS = ("conv_mlp", "correlation_branch", "gated_projection", "norm_residual", "window_block")
 PATHS: dict[str, tuple[dispatch.Path, ...]] = {
     "reference": (),
     "torch": ("torch",),
@@ -86,8 +88,7 @@ def taken(path: str, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
         return chosen
 
     monkeypatch.setattr(dispatch, "AUTO", PATHS[path])
-    # elsewhere it is made of others, which choose
-    for op in (*OPS, "window_block") if path == "native" else OPS:
+    for op in (*OPS, *ON_CPUS) if path == "native" else OPS:
         monkeypatch.setattr(importlib.import_module(f"restore.kernels.{op}"), "choose", noted)
     if path == "triton":
         interpreted.fill_with_nan(monkeypatch)

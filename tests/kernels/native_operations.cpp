@@ -565,6 +565,169 @@ int depthwise(int64_t isa, int64_t height, int64_t width, int64_t channels, int6
     });
 }
 
+int64_t reflected(int64_t at, int64_t length) {
+    const int64_t period = std::max<int64_t>(2 * (length - 1), 1);
+    return std::min(at % period, period - at % period);
+}
+
+int gated(int64_t isa, int64_t height, int64_t width, int64_t high, int64_t wide, int64_t channels,
+          int64_t narrow) {
+    const int64_t images = 2, pixels = images * high * wide;
+    const Floats x = draw(images * height * width * channels);
+    const Layer squeeze(narrow, channels), convolution(narrow, 9 * narrow);
+    const Layer widen(channels, narrow), linear(channels, channels);
+    const Packed packed[] = {{isa, squeeze}, {isa, convolution}, {isa, widen}, {isa, linear}};
+    const int64_t plane = (high + 2) * (wide + 1) + 64;
+    Floats out(pixels * channels, NOT_WRITTEN), memory(images * narrow * plane, NOT_WRITTEN);
+    RestoreGated call{};
+    call.x = {const_cast<float *>(x.data()), height * width * channels, width * channels, channels, 0};
+    call.out = {out.data(), high * wide * channels, wide * channels, channels, 0};
+    call.images = images;
+    call.height = height;
+    call.width = width;
+    call.grown_height = high;
+    call.grown_width = wide;
+    call.channels = channels;
+    call.squeeze = packed[0].argument;
+    call.convolution = packed[1].argument;
+    call.widen = packed[2].argument;
+    call.linear = packed[3].argument;
+    call.slope = 0.25f;
+    call.next_slope = 0.125f;
+    call.squeezed = memory.data();
+    call.plane = plane;
+    if (restore_gated(isa, &call, THREADS)) return 1;
+    return check("gated projection", isa, true, out, [&](auto arithmetic) {
+        typedef decltype(arithmetic) A;
+        typedef typename A::Real Real;
+        const auto leaky = [](Reals<A> row, float slope) {
+            for (Real &number : row) number = number > 0 ? number : number * slope;
+            return row;
+        };
+        std::vector<Reals<A>> tokens, squeezed;
+        for (int64_t p = 0; p < pixels; ++p) {
+            const int64_t image = p / (high * wide), row = reflected(p / wide % high, height);
+            const int64_t at = (image * height + row) * width + reflected(p % wide, width);
+            tokens.emplace_back(x.begin() + at * channels, x.begin() + (at + 1) * channels);
+            squeezed.push_back(leaky(squeeze.apply<A>(tokens.back()), call.slope));
+        }
+        Reals<A> result;
+        for (int64_t p = 0; p < pixels; ++p) {
+            Reals<A> around;
+            for (int64_t place = 0; place < 9; ++place) {
+                const int64_t down = place / 3 - 1, right = place % 3 - 1;
+                const int64_t row = p / wide % high + down, column = p % wide + right;
+                const bool inside = row >= 0 && row < high && column >= 0 && column < wide;
+                const Reals<A> zeros(narrow);
+                const Reals<A> &other = inside ? squeezed[p + down * wide + right] : zeros;
+                around.insert(around.end(), other.begin(), other.end());
+            }
+            const Reals<A> branch =
+                widen.apply<A>(leaky(convolution.apply<A>(around), call.next_slope));
+            const Reals<A> factor = linear.apply<A>(tokens[p]);
+            for (int64_t c = 0; c < channels; ++c) result.push_back(branch[c] * factor[c]);
+        }
+        return result;
+    });
+}
+
+// One image of windows beside each other, of which the last rows and columns are not given.
+int correlation(int64_t isa, int64_t side, int64_t across, int64_t block, int64_t heads,
+                int64_t each, int64_t parts) {
+    const int64_t half = heads * each, channels = 2 * half, wide = across * side;
+    const int64_t height = side - 1, width = wide - 1, tokens = side * side, row = side / block;
+    const int64_t blocks = row * row, stride = blocks * tokens;
+    const Floats qv = draw(side * wide * channels), x = draw(height * width * channels);
+    const Floats weight = draw(block * block, 1.0 / static_cast<double>(block)), bias = draw(1);
+    Floats position = draw(heads * stride);
+    position.resize(position.size() + 32);
+    const Floats norm_weight = draw(channels), norm_bias = draw(channels);
+    const Layer proj(channels, channels);
+    const Packed packed(isa, proj);
+    std::vector<int32_t> ys, xs, block_at;
+    for (int64_t t = 0; t < tokens; ++t) {
+        ys.push_back(static_cast<int32_t>(t / side));
+        xs.push_back(static_cast<int32_t>(t % side));
+    }
+    for (int64_t m = 0; m < blocks; ++m) block_at.push_back(static_cast<int32_t>(m * tokens));
+    Floats out(x.size(), NOT_WRITTEN);
+    Floats memory(across * (parts * channels + blocks) * padded(isa, half), NOT_WRITTEN);
+    const auto map = [&](const Floats &numbers, int64_t columns) {
+        return RestoreMap{const_cast<float *>(numbers.data()), static_cast<int64_t>(numbers.size()),
+                          columns * channels, channels, 0};
+    };
+    RestoreCorrelation call{};
+    call.qv = map(qv, wide);
+    call.residual = map(x, width);
+    call.out = map(out, width);
+    call.images = call.down = 1;
+    call.height = height;
+    call.width = width;
+    call.across = across;
+    call.channels = channels;
+    call.heads = heads;
+    call.grid.tokens = tokens;
+    call.grid.y = ys.data();
+    call.grid.x = xs.data();
+    call.grid.rows = call.grid.columns = side;
+    call.block_rows = call.block_columns = block;
+    call.weight = weight.data();
+    call.bias = bias.data();
+    call.position = position.data();
+    call.position_stride = stride;
+    call.block_at = block_at.data();
+    call.proj = packed.argument;
+    call.norm_weight = norm_weight.data();
+    call.norm_bias = norm_bias.data();
+    call.eps = static_cast<float>(EPS);
+    call.parts = parts;
+    call.sums = memory.data();
+    if (restore_correlation(isa, &call, THREADS)) return 1;
+    return check("correlation", isa, true, out, [&](auto arithmetic) {
+        typedef decltype(arithmetic) A;
+        typedef typename A::Real Real;
+        Reals<A> result(out.size());
+        for (int64_t w = 0; w < across; ++w) {
+            const auto number = [&](int64_t t, int64_t c) -> Real {
+                return qv[((t / side) * wide + w * side + t % side) * channels + c];
+            };
+            Reals<A> reduced(blocks * half, bias[0]), matrix(half * half);
+            for (int64_t t = 0; t < tokens; ++t) {
+                const int64_t y = t / side, z = t % side;
+                const Real factor = weight[y % block * block + z % block];
+                for (int64_t c = 0; c < half; ++c)
+                    reduced[(y / block * row + z / block) * half + c] += factor * number(t, half + c);
+            }
+            for (int64_t i = 0; i < half * half; ++i)
+                matrix[i] = dot<A>(tokens, [&](int64_t t) { return number(t, i / half); },
+                                   [&](int64_t t) { return number(t, half + i % half); }) /
+                            static_cast<Real>(tokens);
+            for (int64_t t = 0; t < tokens; ++t) {
+                if (t / side >= height || w * side + t % side >= width) continue;
+                Reals<A> y(channels);
+                for (int64_t c = 0; c < half; ++c) {
+                    const int64_t h = c / each;
+                    for (int64_t m = 0; m < blocks; ++m) {
+                        const Real product =
+                            dot<A>(each, [&](int64_t i) { return number(t, h * each + i); },
+                                   [&](int64_t i) { return reduced[m * half + h * each + i]; });
+                        const Real its = position[h * stride + m * tokens + t];
+                        y[c] += (product / static_cast<Real>(each) + its) * reduced[m * half + c];
+                    }
+                    y[half + c] = dot<A>(half, [&](int64_t i) { return matrix[c * half + i]; },
+                                         [&](int64_t i) { return number(t, half + i); });
+                }
+                y = proj.apply<A>(y);
+                normalise(y);
+                const int64_t at = ((t / side) * width + w * side + t % side) * channels;
+                for (int64_t c = 0; c < channels; ++c)
+                    result[at + c] = x[at + c] + y[c] * norm_weight[c] + norm_bias[c];
+            }
+        }
+        return result;
+    });
+}
+
 int digest(int64_t isa, int64_t count) {
     Floats x = draw(count + 1);
     const float *arrays[] = {x.data(), x.data() + count / 3};
@@ -601,6 +764,11 @@ int all(int64_t isa) {
     wrong += refinement(isa, 700, 21, 19);
     wrong += depthwise(isa, 7, 19, 21, 5);
     wrong += depthwise(isa, 6, 9, 3, 3);
+    wrong += gated(isa, 7, 19, 12, 24, 20, 4);
+    wrong += gated(isa, 3, 2, 16, 8, 60, 12);
+    wrong += correlation(isa, 4, 3, 1, 2, 5, 1);
+    wrong += correlation(isa, 12, 2, 3, 3, 7, 2);
+    wrong += correlation(isa, 24, 2, 4, 6, 5, 3);
     wrong += digest(isa, 150);
     return wrong;
 }

@@ -25,6 +25,7 @@ TESTS = (
     "test_native_atd.py",
     "test_conv_mlp.py",
     "test_depthwise_gelu.py",
+    "test_correlation_branch.py",
     "test_native_similarity.py",
 )
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from restore.kernels.category_attention import category_attention
 from restore.kernels.channel_correlation import channel_correlation
+from restore.kernels.correlation_branch import CorrelationLayers, correlation_branch
 from restore.kernels.depthwise_gelu import depthwise_gelu
 from restore.kernels.dictionary_attention import dictionary_attention, refine_dictionary
 from restore.kernels.dispatch import Backend, BackendUnavailable
+from restore.kernels.gated_projection import GateLayers, gated_projection
 from restore.kernels.linear_residual import linear_residual
 from restore.kernels.mlp import mlp
 from restore.kernels.norm_linear import norm_linear
@@ -85,6 +87,21 @@ def convolved(s: Shape, backend: Backend, dtype: torch.dtype = torch.float32) ->
     return depthwise_gelu(x, drawn(C, 1, 3, 3), None, residual=True, backend=backend)
 
 
+def gated(s: Shape, backend: Backend, dtype: torch.dtype = torch.float32) -> Tensor:
+    shapes = (4, C, 1, 1), (4, 4, 3, 3), (C, 4, 1, 1), (C, C, 1, 1)
+    layers = GateLayers(*(part for shape in shapes for part in (drawn(*shape), drawn(shape[0]))))
+    x = drawn(*s, C, dtype=dtype)
+    return gated_projection(x, layers, (4, 4), slopes=(0.2, 0.2), backend=backend)
+
+
+def correlated(s: Shape, backend: Backend, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = drawn(*s, C, dtype=dtype)
+    layers = CorrelationLayers(
+        *(drawn(1, 4), drawn(1), drawn(2, 6, 6)), *(drawn(C, C), drawn(C), drawn(C), drawn(C))
+    )
+    return correlation_branch(x, x, layers, (4, 4), reduction=(2, 2), backend=backend)
+
+
 MAPS: dict[str, Callable[[Shape, Backend], Tensor]] = {
     "window": lambda s, b: window_attention(
         drawn(*s, 3 * C), drawn(49, 2), (4, 4), (2, 2), num_heads=2, backend=b
@@ -97,6 +114,8 @@ MAPS: dict[str, Callable[[Shape, Backend], Tensor]] = {
     ),
     "branch": branch,
     "convolved": convolved,
+    "gated": gated,
+    "correlated": correlated,
     "channel": lambda s, b: channel_correlation(drawn(*s, C), (4, 4), backend=b),
     "spatial": lambda s, b: correlate(spatial_correlation, s, b),
     "both": lambda s, b: correlate(self_correlation, s, b),
@@ -158,7 +177,13 @@ def test_no_tokens_give_none(op: str) -> None:
     assert TOKENS[op]((1, 0, 8), "auto").numel() == 0
 
 
-WEIGHED = {"branch": branch, "convolved": convolved, **PROJECTED}
+WEIGHED = {
+    "branch": branch,
+    "convolved": convolved,
+    "gated": gated,
+    "correlated": correlated,
+    **PROJECTED,
+}
 
 
 @pytest.mark.parametrize("path", ["auto", "reference", "torch"])
