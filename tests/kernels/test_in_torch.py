@@ -133,14 +133,21 @@ def test_activations_computed_again_change_nothing(name: str) -> None:
     assert_same(trained(net, x, lambda x: checkpoint(net, x, use_reentrant=False)), alone(name))
 
 
+@pytest.fixture(scope="module")
+def kept() -> list[nn.Module]:
+    """What lives until all tests are done: its end may wait for ever for a thread just at work."""
+    return []
+
+
 @pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of a stock convolution
 @every_network
-def test_parallel_training_learns_the_same(name: str) -> None:
+def test_parallel_training_learns_the_same(name: str, kept: list[nn.Module]) -> None:
     net = network(name)
     x = picture(name, net)
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         parallel = DistributedDataParallel(net, bucket_cap_mb=0.01)  # several of them
+        kept.append(parallel)
         assert_same(trained(net, x, parallel), alone(name))
     finally:
         destroy_process_group()
